@@ -1,0 +1,36 @@
+package exposition
+
+// serverFamilies are the families that the server makes itself. None of them may
+// come from an agent.
+func serverFamilies() []Family {
+	return []Family{
+		{Name: "coderd_agents_up", Type: Gauge, Sides: ServerPage, Labels: []string{"template_name", "template_version", "username", "workspace_name"},
+			Help: "Agents of the workspace that are connected."},
+		{Name: "coderd_agents_connections", Type: Gauge, Identity: Agent, Sides: ServerPage, Labels: []string{"lifecycle_state", "status", "tailnet_node"},
+			Help: "Constant 1 for each agent, with its state in the labels."},
+		{Name: "coderd_agents_apps", Type: Gauge, Identity: Agent, Sides: ServerPage, Labels: []string{"app_name", "health"},
+			Help: "Applications of the agent, by health."},
+		{Name: "worktally_workspace_bytes_total", Type: Counter, Sides: ServerCollect, Labels: []string{"direction", "path"},
+			Help: "Bytes that all agents ever exchanged with their peers, from the agents' point of view; never falls and never expires."},
+		{Name: "worktally_workspace_sessions_total", Type: Counter, Sides: ServerCollect, Labels: []string{"via"},
+			Help: "Sessions ever opened in all workspaces; never falls and never expires."},
+		{Name: "worktally_workspace_scripts_total", Type: Counter, Sides: ServerCollect, Labels: []string{"success"},
+			Help: "Script runs ever ended in all workspaces; never falls and never expires."},
+		{Name: "worktally_reports_total", Type: Counter, Sides: ServerPage, Labels: []string{"result"},
+			Help: "Report calls of agents, by result."},
+		{Name: "worktally_rejected_series_total", Type: Counter, Sides: ServerPage, Labels: []string{"reason"},
+			Help: "Series that agents sent and the server did not take, by reason."},
+		{Name: "worktally_rejected_windows_total", Type: Counter, Sides: ServerPage, Labels: []string{"reason"},
+			Help: "Report windows that agents sent and the server refused for good, by reason."},
+		{Name: "worktally_missing_messages_total", Type: Counter, Sides: ServerPage, Labels: []string{"call"},
+			Help: "Calls of agents in which a part that the protocol demands was missing."},
+		{Name: "worktally_agent_sessions", Type: Gauge, Sides: ServerPage,
+			Help: "Sessions that agents hold open with this process."},
+		{Name: "worktally_agent_rejected_total", Type: Counter, Sides: ServerPage, Labels: []string{"reason"},
+			Help: "Session requests of agents that were refused, by reason."},
+		{Name: "worktally_coordinator_rejected_total", Type: Counter, Sides: ServerPage, Labels: []string{"reason"},
+			Help: "Coordination messages that were refused or dropped, by reason."},
+		{Name: "worktally_build_info", Type: Gauge, Sides: ServerPage, Labels: []string{"goversion", "revision", "version"},
+			Help: "Constant 1 with the build of the server in its labels."},
+	}
+}

@@ -1,0 +1,117 @@
+package exposition
+
+import "strings"
+
+// Type is the type of a family.
+type Type string
+
+// The types.
+const (
+	Counter   Type = "counter"
+	Gauge     Type = "gauge"
+	Histogram Type = "histogram"
+	Summary   Type = "summary"
+	Untyped   Type = "unknown"
+)
+
+// Identity says which labels a row puts on every sample of a family.
+type Identity uint8
+
+// The identities.
+const (
+	// NoIdentity: the family describes the process or the deployment.
+	NoIdentity Identity = iota
+	// Agent: agent_name, username, workspace_name.
+	Agent
+	// AgentTemplate: those of Agent and template_name, if it is known.
+	AgentTemplate
+)
+
+// Side says on which page a family is shown.
+type Side uint8
+
+// The sides.
+const (
+	AgentPage  Side = 1 << iota
+	ServerPage      // always there
+	// ServerCollect: on the server's page if agent stats are collected.
+	ServerCollect
+)
+
+// Family is one metric family.
+type Family struct {
+	Name string
+	Type Type
+	Help string
+	// Labels are the family's own, without those of its identity and "le".
+	Labels   []string
+	Identity Identity
+	Sides    Side
+	// Forwarded: an agent may send series of this family, and the server shows
+	// them.
+	Forwarded bool
+}
+
+// Table is an immutable set of families in the order of the page.
+type Table struct {
+	families []Family
+	byName   map[string]int
+}
+
+// NewTable returns the table of all families of ours.
+func NewTable() *Table {
+	t := &Table{}
+	for _, group := range [][]Family{agentStats(), agentFamilies(), agentProcess(), serverFamilies()} {
+		t.families = append(t.families, group...)
+	}
+	t.index()
+	return t
+}
+
+func (t *Table) index() {
+	t.byName = make(map[string]int, len(t.families))
+	for i, f := range t.families {
+		if _, twice := t.byName[f.Name]; twice {
+			panic("BUG: exposition: family twice in the table: " + f.Name)
+		}
+		t.byName[f.Name] = i
+	}
+}
+
+// Extend returns a table with one more family at the end. Rows of the old table
+// stay valid.
+func (t *Table) Extend(f Family) *Table {
+	n := &Table{families: append(t.families[:len(t.families):len(t.families)], f)}
+	n.index()
+	return n
+}
+
+// Families returns the families in the order of the page.
+func (t *Table) Families() []Family { return t.families }
+
+// Lookup returns the family to which a sample of the given name belongs, and the
+// suffix that the name has beyond the family's: "_bucket", "_sum" or "_count" of
+// a histogram, or "".
+func (t *Table) Lookup(sample string) (f *Family, suffix string, ok bool) {
+	i, suffix, ok := t.find(sample)
+	if !ok {
+		return nil, "", false
+	}
+	return &t.families[i], suffix, true
+}
+
+func (t *Table) find(sample string) (i int, suffix string, ok bool) {
+	if i, ok = t.byName[sample]; ok {
+		return i, "", true
+	}
+	for _, s := range [...]string{"_bucket", "_sum", "_count"} {
+		base, cut := strings.CutSuffix(sample, s)
+		if !cut {
+			continue
+		}
+		if i, ok = t.byName[base]; ok && t.families[i].Type == Histogram {
+			return i, s, true
+		}
+	}
+	return 0, "", false
+}

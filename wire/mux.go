@@ -1,0 +1,221 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/yamux"
+	"storj.io/drpc"
+	"storj.io/drpc/drpcconn"
+	"storj.io/drpc/drpcerr"
+	"storj.io/drpc/drpcmanager"
+	"storj.io/drpc/drpcserver"
+	"storj.io/drpc/drpcwire"
+)
+
+// MaxMessage is the largest message either side accepts, in bytes.
+const MaxMessage = 4 << 20
+
+// codeUnimplemented is the only error code that peers tell apart.
+const codeUnimplemented = 12
+
+// ErrUnimplemented answers a call that is registered and not served.
+var ErrUnimplemented = drpcerr.WithCode(errors.New("Unimplemented"), codeUnimplemented)
+
+// IsUnimplemented says whether the peer answered that it does not serve a call.
+func IsUnimplemented(err error) bool { return drpcerr.Code(err) == codeUnimplemented }
+
+func muxConfig(acceptBacklog int) *yamux.Config {
+	c := yamux.DefaultConfig()
+	c.AcceptBacklog = acceptBacklog
+	c.LogOutput = nil
+	// yamux reports what the caller learns as an error anyway.
+	c.Logger = log.New(io.Discard, "", 0)
+	return c
+}
+
+func managerOptions() drpcmanager.Options {
+	return drpcmanager.Options{Reader: drpcwire.ReaderOptions{MaximumBufferSize: MaxMessage}}
+}
+
+// Client is the dialling side of a session. It implements drpc.Conn: each call
+// runs on a stream of its own. It is safe for concurrent use.
+type Client struct {
+	session *yamux.Session
+}
+
+var _ drpc.Conn = (*Client)(nil)
+
+// NewClient starts a session on conn and takes it over.
+func NewClient(conn net.Conn) (*Client, error) {
+	s, err := yamux.Client(conn, muxConfig(256))
+	if err != nil {
+		return nil, fmt.Errorf("start yamux: %w", err)
+	}
+	return &Client{session: s}, nil
+}
+
+// Close ends the session and every call on it.
+func (c *Client) Close() error { return c.session.Close() }
+
+// Closed is closed when the session has ended.
+func (c *Client) Closed() <-chan struct{} { return c.session.CloseChan() }
+
+func (c *Client) open() (*drpcconn.Conn, error) {
+	s, err := c.session.OpenStream()
+	if err != nil {
+		return nil, fmt.Errorf("open stream: %w", err)
+	}
+	return drpcconn.NewWithOptions(s, drpcconn.Options{Manager: managerOptions()}), nil
+}
+
+// Invoke makes one unary call.
+func (c *Client) Invoke(ctx context.Context, rpc string, enc drpc.Encoding, in, out drpc.Message) error {
+	conn, err := c.open()
+	if err != nil {
+		return err
+	}
+	callErr := conn.Invoke(ctx, rpc, enc, in, out)
+	if err := conn.Close(); callErr == nil && err != nil && !isClosed(err) {
+		return fmt.Errorf("close stream: %w", err)
+	}
+	return callErr
+}
+
+// NewStream starts a streaming call. The yamux stream is closed when the call's
+// context ends, which the caller brings about by closing the stream or the
+// context.
+func (c *Client) NewStream(ctx context.Context, rpc string, enc drpc.Encoding) (drpc.Stream, error) {
+	conn, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	stream, err := conn.NewStream(ctx, rpc, enc)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	context.AfterFunc(stream.Context(), func() { _ = conn.Close() })
+	return stream, nil
+}
+
+// ServeOptions says how a session is served.
+type ServeOptions struct {
+	// PingInterval is the time between liveness pings; 0 means 15 s. A peer that
+	// does not answer one within 10 s is closed.
+	PingInterval time.Duration
+	// OnPing is called after each answered ping and once at the start. An error
+	// closes the session.
+	OnPing func() error
+	// MaxStreams bounds the calls that run at once; 0 means 64. Further ones
+	// wait until one ends.
+	MaxStreams int
+	// Log takes errors of single calls; nil drops them.
+	Log func(error)
+}
+
+// ErrPingTimeout: the peer stopped answering.
+var ErrPingTimeout = errors.New("ping timeout")
+
+// Serve serves calls on conn until the context or the peer ends the session,
+// and returns why. It waits for the running calls.
+func Serve(ctx context.Context, conn net.Conn, handler drpc.Handler, o ServeOptions) error {
+	if o.PingInterval <= 0 {
+		o.PingInterval = 15 * time.Second
+	}
+	if o.MaxStreams <= 0 {
+		o.MaxStreams = 64
+	}
+	session, err := yamux.Server(conn, muxConfig(256))
+	if err != nil {
+		return fmt.Errorf("start yamux: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() { _ = session.Close() })
+	defer stop()
+	server := drpcserver.NewWithOptions(handler, drpcserver.Options{Manager: managerOptions(), Log: o.Log})
+	var wg sync.WaitGroup
+	wg.Go(func() { keepAlive(ctx, cancel, session, o) })
+	acceptErr := acceptStreams(ctx, &wg, session, server, o)
+	if context.Cause(ctx) == nil {
+		cancel(acceptErr)
+	}
+	_ = session.Close()
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+func acceptStreams(ctx context.Context, wg *sync.WaitGroup, session *yamux.Session, server *drpcserver.Server, o ServeOptions) error {
+	slots := make(chan struct{}, o.MaxStreams)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		stream, err := session.AcceptStream()
+		if err != nil {
+			if isClosed(err) {
+				return io.EOF
+			}
+			return fmt.Errorf("accept stream: %w", err)
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := server.ServeOne(ctx, stream); err != nil && !isClosed(err) && o.Log != nil {
+				o.Log(err)
+			}
+		})
+	}
+}
+
+// keepAlive pings the peer until the session ends.
+func keepAlive(ctx context.Context, cancel context.CancelCauseFunc, session *yamux.Session, o ServeOptions) {
+	if !beat(cancel, o) {
+		return
+	}
+	ticker := time.NewTicker(o.PingInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-session.CloseChan():
+			return
+		case <-ctx.Done():
+			return
+		}
+		// Ping waits for yamux's write timeout at most, 10 s.
+		if _, err := session.Ping(); err != nil {
+			cancel(fmt.Errorf("%w: %w", ErrPingTimeout, err))
+			return
+		}
+		if !beat(cancel, o) {
+			return
+		}
+	}
+}
+
+func beat(cancel context.CancelCauseFunc, o ServeOptions) bool {
+	if o.OnPing == nil {
+		return true
+	}
+	if err := o.OnPing(); err != nil {
+		cancel(err)
+		return false
+	}
+	return true
+}
+
+// isClosed says whether an error only means that a stream or session has ended.
+func isClosed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, yamux.ErrSessionShutdown) ||
+		errors.Is(err, yamux.ErrStreamClosed) || errors.Is(err, context.Canceled) || errors.Is(err, io.ErrClosedPipe) ||
+		drpc.ClosedError.Has(err)
+}
