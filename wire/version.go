@@ -15,9 +15,6 @@ const (
 	Major = 2
 	// ServerMinor is the highest minor version our server accepts.
 	ServerMinor = 13
-	// AgentMinor is what our agent asks for: the newest that every supported
-	// server has, because no peer falls back.
-	AgentMinor = 6
 )
 
 func (v Version) String() string { return strconv.Itoa(v.Major) + "." + strconv.Itoa(v.Minor) }

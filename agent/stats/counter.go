@@ -15,8 +15,8 @@ type Series struct {
 	Value  float64
 }
 
-// key identifies a series among the others of a tally.
-func (s Series) key() string {
+// Key identifies a series by name and labels.
+func (s Series) Key() string {
 	var b strings.Builder
 	b.WriteString(s.Name)
 	for _, l := range s.Labels {
@@ -65,7 +65,7 @@ func (cs *counters) add(name string, labels ...string) *counter {
 }
 
 func (cs *counters) addSeries(s Series) *counter {
-	k := s.key()
+	k := s.Key()
 	if c, ok := cs.byKey[k]; ok {
 		return c
 	}

@@ -1,0 +1,166 @@
+package reportclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/worktally/worktally/agent/stats"
+	"github.com/worktally/worktally/internal/retry"
+	"github.com/worktally/worktally/wire/agentpb"
+)
+
+// Options of a Client.
+type Options struct {
+	// URL is the server's access URL. Required.
+	URL *url.URL
+	// Token returns the agent's token; it is asked at every dial. Required.
+	Token func(context.Context) (string, error)
+	// Header returns extra headers for every request; nil means none.
+	Header func(context.Context) (http.Header, error)
+	// HTTPClient makes all requests; nil means http.DefaultClient.
+	HTTPClient *http.Client
+	Log        *slog.Logger
+	// Tally is what is reported. Required.
+	Tally *stats.Tally
+	// Outbox keeps records until they are acknowledged; nil means in memory.
+	Outbox Outbox
+	// Version is this build as semver with a leading v. Required.
+	Version    string
+	Subsystems []agentpb.Startup_Subsystem
+	// MetricsAddress returns where the agent's own page is, "" if nowhere.
+	MetricsAddress func() string
+	// OnManifest takes each manifest in and returns the expanded directory of the
+	// workspace. An error ends the session. Required.
+	OnManifest func(context.Context, *agentpb.Manifest) (directory string, err error)
+	// OnReinit is called when the server asks the agent to start over; nil means
+	// that it is not listened for.
+	OnReinit func(reason string)
+	// Routines run in every session.
+	Routines []Routine
+	// ReconnectMin and ReconnectMax bound the delay between attempts; 0 means
+	// 100 ms and 10 s.
+	ReconnectMin, ReconnectMax time.Duration
+}
+
+// Routine is a part of a session that belongs to another package.
+type Routine struct {
+	Name string
+	// Run must return when the context ends. An error ends the session.
+	Run func(context.Context, agentpb.DRPCAgentClient) error
+	// UntilShutdown: the context ends when BeginShutdown is called.
+	UntilShutdown bool
+}
+
+// Client holds the session with the server. Its methods are safe for concurrent
+// use.
+type Client struct {
+	o           Options
+	log         *slog.Logger
+	reporter    *reporter
+	lifecycle   *lifecycle
+	logs        *logQueue
+	connections *connectionQueue
+	timings     *timingQueue
+	banners     atomic.Pointer[[]*agentpb.BannerConfig]
+	health      health
+	// shutdown ends when BeginShutdown is called.
+	shutdown      context.Context
+	beginShutdown context.CancelFunc
+}
+
+// New checks the options. Nothing runs before Run.
+func New(o Options) (*Client, error) {
+	var errs []error
+	if o.URL == nil || o.URL.Scheme != "http" && o.URL.Scheme != "https" || o.URL.Host == "" {
+		errs = append(errs, fmt.Errorf("access URL %q is not an http or https URL", o.URL))
+	}
+	if o.Token == nil || o.Tally == nil || o.OnManifest == nil || o.Version == "" {
+		errs = append(errs, errors.New("Token, Tally, OnManifest and Version are required"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if o.HTTPClient == nil {
+		o.HTTPClient = http.DefaultClient
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Outbox == nil {
+		o.Outbox = NewMemoryOutbox(0)
+	}
+	if o.ReconnectMin <= 0 {
+		o.ReconnectMin = 100 * time.Millisecond
+	}
+	if o.ReconnectMax <= 0 {
+		o.ReconnectMax = 10 * time.Second
+	}
+	c := &Client{
+		o:           o,
+		log:         o.Log,
+		lifecycle:   newLifecycle(o.Tally),
+		logs:        newLogQueue(o.Tally),
+		connections: newConnectionQueue(o.Tally),
+		timings:     newTimingQueue(o.Tally),
+	}
+	c.reporter = newReporter(o.Tally, o.Outbox, o.Log, &c.health)
+	c.shutdown, c.beginShutdown = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// Run keeps a session with the server until the context ends. A lost session is
+// dialled again after a jittered, growing delay, which starts over once a session
+// was established.
+func (c *Client) Run(ctx context.Context) error {
+	defer c.beginShutdown()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { c.reporter.cut(ctx); return nil })
+	if c.o.OnReinit != nil {
+		g.Go(func() error { c.watchReinit(ctx); return nil })
+	}
+	g.Go(func() error { c.keepSession(ctx); return nil })
+	return g.Wait()
+}
+
+func (c *Client) keepSession(ctx context.Context) {
+	delay := retry.New(c.o.ReconnectMin, c.o.ReconnectMax)
+	quiet := retry.NewLog(c.log, "session with the server")
+	for reconnect := false; ctx.Err() == nil; {
+		established, err := c.session(ctx, reconnect)
+		if ctx.Err() != nil {
+			return
+		}
+		if established {
+			reconnect = true
+			delay.Reset()
+			quiet.Succeeded()
+			c.log.Info("session with the server ended", "err", err)
+		} else {
+			c.health.dialErrors.Add(1)
+			quiet.Failed(err)
+		}
+		if delay.Wait(ctx) != nil {
+			return
+		}
+	}
+}
+
+// BeginShutdown ends the routines that a stopping agent no longer needs. Reports,
+// lifecycle states, logs and connection reports go on.
+func (c *Client) BeginShutdown() { c.beginShutdown() }
+
+// Banners returns the announcement banners that the server last named.
+func (c *Client) Banners() []*agentpb.BannerConfig {
+	if b := c.banners.Load(); b != nil {
+		return *b
+	}
+	return nil
+}
