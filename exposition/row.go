@@ -104,6 +104,25 @@ func (b *Builder) Add(name string, value float64, labels ...Label) error {
 	return nil
 }
 
+// FillZeros adds the zeros of the families that pass the filter, where no other
+// value was added.
+func (b *Builder) FillZeros(filter func(*Family) bool) {
+	for i := range b.table.families {
+		f := &b.table.families[i]
+		if len(f.Zeros) == 0 || !filter(f) {
+			continue
+		}
+		for _, v := range f.Zeros {
+			var labels []Label
+			if v != "" {
+				labels = []Label{{f.Labels[0], v}}
+			}
+			// A refusal means that the value is there already.
+			_ = b.Add(f.Name, 0, labels...)
+		}
+	}
+}
+
 // Row ends the building. The builder must not be used afterwards.
 func (b *Builder) Row() *Row {
 	r := &b.row

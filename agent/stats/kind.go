@@ -106,6 +106,13 @@ func kindOfSession(f SessionFacts) (k Kind, firm bool) {
 	return k, firm
 }
 
+// KindOf returns what a session of these facts would count as, for one that is
+// refused before it counts.
+func KindOf(f SessionFacts) Kind {
+	k, _ := kindOfSession(f)
+	return k
+}
+
 // refine returns what a session of kind k counts as after behaviour of kind seen
 // was observed. Forks of VS Code announce themselves as "vscode", so the name of
 // the directory is the better witness within a family.
@@ -119,10 +126,10 @@ func refine(k Kind, firm bool, seen Kind) Kind {
 	return seen
 }
 
-// trackedByChannel says that sessions of this kind are not counted: a JetBrains
-// client opens hundreds of them beside the one forwarded channel that counts
-// (contract ssh-and-pty.md section 5).
-func trackedByChannel(k Kind) bool { return k.Family == appname.JetBrains }
+// TrackedByChannel says that sessions of this kind are neither counted nor
+// reported: a JetBrains client opens hundreds of them beside the one forwarded
+// channel that counts (contract ssh-and-pty.md section 5).
+func (k Kind) TrackedByChannel() bool { return k.Family == appname.JetBrains }
 
 // MagicType is the value of the label magic_type (contract metrics.md 11.1).
 func (k Kind) MagicType() string {

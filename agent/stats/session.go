@@ -66,7 +66,7 @@ func (c *Conn) OpenSession(f SessionFacts) *Session {
 		s.kind = refine(s.kind, s.firm, *c.seen)
 	}
 	c.sessions[s] = struct{}{}
-	if trackedByChannel(s.kind) {
+	if s.kind.TrackedByChannel() {
 		return s
 	}
 	if c.carrier != nil && s.followsForwardsLocked() {

@@ -1,0 +1,83 @@
+// Command agent is worktally-agent: it runs inside a workspace and can stand in
+// for "coder agent" in a template's init script.
+//
+// It turns flags and environment into options of the agent, and nothing more.
+// Exit codes: 0 stopped on request, 1 failed, 2 wrong usage.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/worktally/worktally/agent/agentexec"
+	"github.com/worktally/worktally/agent/agentgit"
+	"github.com/worktally/worktally/internal/buildinfo"
+	"github.com/worktally/worktally/internal/cli"
+)
+
+// process is what the program may use of the world.
+type process struct {
+	args           []string
+	getenv         func(string) string
+	environ        func() []string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	// signals delivers the signals that the agent minds.
+	signals <-chan os.Signal
+}
+
+func main() {
+	signals, stop := notify()
+	code := run(context.Background(), process{
+		args: os.Args[1:], getenv: os.Getenv, environ: os.Environ,
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, signals: signals,
+	})
+	stop()
+	os.Exit(code)
+}
+
+// run is the program without the process: it returns the exit code. The helpers
+// that children reach come first, because they have a form of their own.
+func run(ctx context.Context, p process) int {
+	switch {
+	case agentgit.IsAskpass(p.args, p.environ()):
+		return agentgit.Askpass(ctx, p.args, p.getenv, helperClient(), p.stdout, p.stderr)
+	case len(p.args) > 0 && p.args[0] == "gitssh":
+		return agentgit.GitSSH(ctx, p.args[1:], p.getenv, helperClient(), p.stdin, p.stdout, p.stderr)
+	case len(p.args) > 0 && p.args[0] == "agent-exec":
+		if err := agentexec.RunPriority(p.args[1:]); err != nil {
+			fmt.Fprintf(p.stderr, "worktally-agent: %v\n", err)
+			return cli.Failed
+		}
+		return cli.OK
+	case len(p.args) > 0 && p.args[0] == "version":
+		b := buildinfo.Get()
+		fmt.Fprintf(p.stdout, "worktally-agent %s (revision %s, %s)\n", b.Version, b.Revision, b.GoVersion)
+		return cli.OK
+	}
+	args := p.args
+	if len(args) > 0 && args[0] == "agent" {
+		args = args[1:]
+	}
+	var f flags
+	parsed, code := cli.Parse(&f, "worktally-agent", "Runs inside a workspace: scripts, SSH and terminals, and counts what happens.", args, p.getenv, p.stdout, p.stderr)
+	if parsed == nil {
+		return code
+	}
+	if code, done := reap(p, f.NoReap); done {
+		return code
+	}
+	if err := runAgent(ctx, p, f); err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			fmt.Fprintf(p.stderr, "worktally-agent: %s\n", line)
+		}
+		if isUsage(err) {
+			return cli.Usage
+		}
+		return cli.Failed
+	}
+	return cli.OK
+}

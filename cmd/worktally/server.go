@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	_ "time/tzdata" // schedules name time zones, and a container may have none
+
+	"github.com/worktally/worktally/server"
+)
+
+// serverCmd is "worktally server".
+type serverCmd struct {
+	HTTPAddress   string        `name:"http-address" envs:"WORKTALLY_HTTP_ADDRESS,CODER_HTTP_ADDRESS" default:"127.0.0.1:3000" help:"Where agents and people connect."`
+	AccessURL     string        `name:"access-url" envs:"WORKTALLY_ACCESS_URL,CODER_ACCESS_URL" placeholder:"URL" help:"How agents reach the server, default http and the address it listens on."`
+	StateDir      string        `name:"state-dir" envs:"WORKTALLY_STATE_DIR" placeholder:"DIR" help:"Where the database is, default $$XDG_STATE_HOME/worktally."`
+	DatabaseFile  string        `name:"database-url-file" envs:"WORKTALLY_DATABASE_URL_FILE" placeholder:"FILE" help:"File with a postgres:// URL or the path of a SQLite file; the URL may also stand in $$WORKTALLY_DATABASE_URL or $$CODER_PG_CONNECTION_URL. Default SQLite in the state directory."`
+	StatsInterval time.Duration `name:"agent-stats-refresh-interval" envs:"WORKTALLY_AGENT_STATS_REFRESH_INTERVAL,CODER_AGENT_STATS_REFRESH_INTERVAL" default:"30s" help:"How often agents report."`
+	Prometheus    bool          `name:"prometheus-enable" envs:"WORKTALLY_PROMETHEUS_ENABLE,CODER_PROMETHEUS_ENABLE" help:"Serve the metrics page."`
+	PromAddress   string        `name:"prometheus-address" envs:"WORKTALLY_PROMETHEUS_ADDRESS,CODER_PROMETHEUS_ADDRESS" default:"127.0.0.1:2112" help:"Where the metrics page listens."`
+	CollectStats  bool          `name:"prometheus-collect-agent-stats" envs:"WORKTALLY_PROMETHEUS_COLLECT_AGENT_STATS,CODER_PROMETHEUS_COLLECT_AGENT_STATS" help:"Show on the metrics page what agents report."`
+	CollectNet    bool          `name:"prometheus-collect-overlay-metrics" envs:"WORKTALLY_PROMETHEUS_COLLECT_OVERLAY_METRICS" help:"Also show the overlay library's metrics that stock agents forward, about a hundred series for each."`
+	WebConfig     string        `name:"prometheus-web-config-file" envs:"WORKTALLY_PROMETHEUS_WEB_CONFIG_FILE" placeholder:"FILE" help:"Prometheus web config file with TLS and users for the metrics page."`
+	StatsWindow   time.Duration `name:"agent-stats-window" envs:"WORKTALLY_AGENT_STATS_WINDOW" default:"60s" help:"Span of the rx and tx byte gauges."`
+	FirstUser     string        `name:"first-username" envs:"WORKTALLY_FIRST_USERNAME" default:"admin" help:"Name of the administrator that is created at the first start; the token is printed once."`
+	LogJSON       bool          `name:"log-json" envs:"WORKTALLY_LOG_JSON" help:"Write the log as JSON."`
+	Verbose       bool          `name:"verbose" envs:"WORKTALLY_VERBOSE,CODER_VERBOSE" help:"Also log what is only of use to find a fault."`
+}
+
+// notHonoured are the variables of the reference server that would change what
+// ours does and that it does not know how to honour: starting anyway would be a
+// lie.
+func notHonoured() []string {
+	return []string{
+		"CODER_WILDCARD_ACCESS_URL", "CODER_PROMETHEUS_AGGREGATE_AGENT_STATS_BY", "CODER_PROMETHEUS_COLLECT_DB_METRICS",
+		"CODER_METRICS_CACHE_REFRESH_INTERVAL", "CODER_AGENT_FALLBACK_TROUBLESHOOTING_URL", "CODER_DERP_SERVER_ENABLE",
+		"CODER_DERP_SERVER_REGION_ID", "CODER_DERP_SERVER_REGION_CODE", "CODER_DERP_SERVER_REGION_NAME",
+		"CODER_DERP_SERVER_STUN_ADDRESSES", "CODER_DERP_SERVER_RELAY_URL", "CODER_BLOCK_DIRECT", "CODER_DERP_FORCE_WEBSOCKETS",
+		"CODER_DERP_CONFIG_URL", "CODER_DERP_CONFIG_PATH", "CODER_WORKSPACE_HOSTNAME_SUFFIX", "CODER_API_RATE_LIMIT",
+		"CODER_BROWSER_ONLY", "CODER_EXPERIMENTS", "CODER_PPROF_ENABLE", "CODER_PPROF_ADDRESS", "CODER_TLS_ENABLE", "CODER_TLS_ADDRESS",
+	}
+}
+
+// Run serves until the context ends.
+func (c serverCmd) Run(p *program) error {
+	o, err := c.options(p)
+	if err != nil {
+		return usageError{err}
+	}
+	s, err := server.New(p.ctx, o)
+	if err != nil {
+		return err
+	}
+	err = s.Run(p.ctx)
+	if errors.Is(err, context.Canceled) && p.ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (c serverCmd) options(p *program) (o server.Options, err error) {
+	var errs []error
+	for _, name := range notHonoured() {
+		if p.getenv(name) != "" {
+			errs = append(errs, fmt.Errorf("%s is set, and this server does not honour it; unset it", name))
+		}
+	}
+	o = server.Options{
+		HTTPAddress: c.HTTPAddress, StateDir: c.StateDir, StatsInterval: c.StatsInterval,
+		FirstUsername: c.FirstUser, FirstToken: p.stdout, Log: c.log(p),
+		Prometheus: server.Prometheus{
+			Enable: c.Prometheus, Address: c.PromAddress, CollectAgentStats: c.CollectStats, CollectOverlay: c.CollectNet,
+			WebConfigFile: c.WebConfig, ByteWindow: c.StatsWindow,
+		},
+	}
+	if c.CollectStats && !c.Prometheus {
+		errs = append(errs, errors.New("--prometheus-collect-agent-stats (CODER_PROMETHEUS_COLLECT_AGENT_STATS) needs --prometheus-enable (CODER_PROMETHEUS_ENABLE)"))
+	}
+	if c.AccessURL != "" {
+		if o.AccessURL, err = url.Parse(c.AccessURL); err != nil {
+			errs = append(errs, fmt.Errorf("--access-url (CODER_ACCESS_URL): %w", err))
+		}
+	}
+	if o.DatabaseDSN, err = c.database(p); err != nil {
+		errs = append(errs, err)
+	}
+	if o.StateDir == "" && o.DatabaseDSN == "" {
+		o.StateDir, err = defaultStateDir(p)
+		errs = append(errs, err)
+	}
+	return o, errors.Join(errs...)
+}
+
+// database returns the database's URL, which is a secret and no flag.
+func (c serverCmd) database(p *program) (string, error) {
+	if c.DatabaseFile != "" {
+		text, err := os.ReadFile(c.DatabaseFile)
+		if err != nil {
+			return "", fmt.Errorf("--database-url-file (WORKTALLY_DATABASE_URL_FILE): %w", err)
+		}
+		return strings.TrimSpace(string(text)), nil
+	}
+	if dsn := p.getenv("WORKTALLY_DATABASE_URL"); dsn != "" {
+		return dsn, nil
+	}
+	return p.getenv("CODER_PG_CONNECTION_URL"), nil
+}
+
+func defaultStateDir(p *program) (string, error) {
+	if dir := p.getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "worktally"), nil
+	}
+	home := p.getenv("HOME")
+	if home == "" {
+		return "", errors.New("--state-dir (WORKTALLY_STATE_DIR): neither it nor HOME is set")
+	}
+	return filepath.Join(home, ".local", "state", "worktally"), nil
+}
+
+func (c serverCmd) log(p *program) *slog.Logger {
+	o := &slog.HandlerOptions{}
+	if c.Verbose {
+		o.Level = slog.LevelDebug
+	}
+	if c.LogJSON {
+		return slog.New(slog.NewJSONHandler(p.stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(p.stderr, o))
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// awaitStart waits until the start scripts have ended and the server knows.
+func (d *demo) awaitStart(ctx context.Context) error {
+	return d.await(ctx, func() error {
+		agent, server, err := d.pages(ctx)
+		if err != nil {
+			return err
+		}
+		for name, p := range map[string]page{"agent": agent, "server": server} {
+			if p.sum("coderd_agentstats_startup_script_seconds", `success="false"`) <= 0 {
+				return fmt.Errorf("the %s's page has no startup_script_seconds", name)
+			}
+		}
+		return nil
+	})
+}
+
+// gauges are the compatible session gauges and what they are while the demo
+// holds its sessions open.
+func gauges() map[string]float64 {
+	return map[string]float64{
+		"coderd_agentstats_session_count_ssh": 1, "coderd_agentstats_session_count_vscode": 1,
+		"coderd_agentstats_session_count_reconnecting_pty": 1, "coderd_agentstats_session_count_jetbrains": 0,
+	}
+}
+
+func (d *demo) awaitSessions(ctx context.Context) error {
+	return d.await(ctx, func() error {
+		agent, server, err := d.pages(ctx)
+		if err != nil {
+			return err
+		}
+		for name, want := range gauges() {
+			if a, s := agent.sum(name), server.sum(name); a != want || s != want {
+				return fmt.Errorf("%s is %v on the agent's page and %v on the server's, not %v", name, a, s, want)
+			}
+		}
+		return nil
+	})
+}
+
+// compare waits for a moment at which both pages and what was done are equal, and
+// names what is not if there is none.
+func (d *demo) compare(ctx context.Context) error {
+	return d.await(ctx, func() error {
+		before, err := d.runs()
+		if err != nil {
+			return err
+		}
+		agent, server, err := d.pages(ctx)
+		if err != nil {
+			return err
+		}
+		after, err := d.runs()
+		if err != nil {
+			return err
+		}
+		if before != after {
+			return errors.New("a script ended while the pages were read")
+		}
+		return d.differences(agent, server, before)
+	})
+}
+
+// counts is how often scripts ended well and badly, by their own notes.
+type counts struct{ ok, failed int }
+
+func (d *demo) runs() (counts, error) {
+	text, err := os.ReadFile(filepath.Join(d.dir, "runs"))
+	if err != nil {
+		return counts{}, err
+	}
+	return counts{ok: strings.Count(string(text), "true\n"), failed: strings.Count(string(text), "false\n")}, nil
+}
+
+func (d *demo) differences(agent, server page, runs counts) error {
+	var errs []error
+	check := func(what string, done float64, name string, labels ...string) {
+		a, s := agent.sum(name, labels...), server.sum(name, labels...)
+		if a != done || s != done {
+			errs = append(errs, fmt.Errorf("%s: the demo did %s, the agent's page says %s, the server's %s", what, number(done), number(a), number(s)))
+		}
+	}
+	check("scripts that succeeded", float64(runs.ok), "agent_scripts_executed_total", `success="true"`)
+	check("scripts that failed", float64(runs.failed), "agent_scripts_executed_total", `success="false"`)
+	check("sessions opened", float64(d.sessions.opened), "agent_sessions_opened_total")
+	check("sessions ended", float64(d.sessions.opened), "agent_sessions_ended_total")
+	check("SFTP sessions", 1, "agent_ssh_server_sftp_connections_total")
+	check("terminal connections", 1, "agent_reconnecting_pty_connections_total")
+	for name := range gauges() {
+		check("gauge "+name, 0, name)
+	}
+	to, from := d.sshProxy.Counts()
+	check("bytes received over SSH", float64(to), "agent_network_receive_bytes_total", `path="tcp"`)
+	check("bytes sent over SSH", float64(from), "agent_network_transmit_bytes_total", `path="tcp"`)
+	to, from = d.ptyProxy.Counts()
+	check("bytes received by the terminal", float64(to), "agent_network_receive_bytes_total", `path="unix"`)
+	check("bytes sent by the terminal", float64(from), "agent_network_transmit_bytes_total", `path="unix"`)
+	if got, want := server.sum("worktally_workspace_bytes_total"), agent.sum("agent_network_receive_bytes_total")+agent.sum("agent_network_transmit_bytes_total"); got != want {
+		errs = append(errs, fmt.Errorf("bytes of the deployment: %s, the agent counted %s", number(got), number(want)))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,86 @@
+// Package cli holds what the command lines of both programs have in common: kong
+// without the process, flags with environment variables, and exit codes.
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	OK     = 0
+	Failed = 1
+	Usage  = 2
+)
+
+// exited is what kong's exit hook panics with; Parse recovers it.
+type exited int
+
+// Parse parses args into grammar, whose flags name their environment variables
+// in an envs tag; the flag wins, then the first variable that is set. If there is
+// nothing to run, because help was asked for or the usage was wrong, parsed is nil
+// and code is the exit code.
+func Parse(grammar any, name, description string, args []string, getenv func(string) string, stdout, stderr io.Writer, options ...kong.Option) (parsed *kong.Context, code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(exited)
+			if !ok {
+				panic(r)
+			}
+			parsed, code = nil, int(e)
+		}
+	}()
+	parser, err := kong.New(grammar, append([]kong.Option{
+		kong.Name(name),
+		kong.Description(description),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(c int) { panic(exited(c)) }),
+		kong.Resolvers(environment(getenv)),
+		kong.ValueFormatter(helpWithEnvironment),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	}, options...)...)
+	if err != nil {
+		panic(fmt.Sprintf("BUG: command line: %v", err))
+	}
+	parsed, err = parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		fmt.Fprintf(stderr, "Run \"%s --help\" for the commands and their flags.\n", name)
+		return nil, Usage
+	}
+	return parsed, OK
+}
+
+// environment resolves flags from the variables in their envs tag. (The parser's
+// own env tag reads the process, which tests and embedders cannot replace.)
+func environment(getenv func(string) string) kong.Resolver {
+	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		for _, name := range Variables(flag.Value) {
+			if v := getenv(name); v != "" {
+				return v, nil
+			}
+		}
+		return nil, nil
+	})
+}
+
+// Variables returns the environment variables of a flag.
+func Variables(v *kong.Value) []string {
+	if tag := v.Tag.Get("envs"); tag != "" {
+		return strings.Split(tag, ",")
+	}
+	return nil
+}
+
+// helpWithEnvironment names the variables behind the help of a flag.
+func helpWithEnvironment(v *kong.Value) string {
+	names := Variables(v)
+	if len(names) == 0 {
+		return kong.DefaultHelpValueFormatter(v)
+	}
+	return fmt.Sprintf("%s ($%s)", strings.TrimSuffix(kong.DefaultHelpValueFormatter(v), "."), strings.Join(names, ", $"))
+}

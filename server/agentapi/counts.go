@@ -1,0 +1,57 @@
+package agentapi
+
+import (
+	"sync"
+
+	"github.com/worktally/worktally/exposition"
+)
+
+// counts are the service's own counters.
+type counts struct {
+	mu sync.Mutex
+	m  map[countKey]uint64
+}
+
+type countKey struct{ family, label, value string }
+
+func newCounts() *counts {
+	c := &counts{m: make(map[countKey]uint64)}
+	for _, r := range []string{reasonInvalidName, reasonInvalidLabel, reasonInvalidValue, reasonNotAllowed, reasonNotCollected,
+		reasonNoType, reasonTypeConflict, reasonDuplicate, reasonTooMany, reasonTooManyFamilies} {
+		c.add("worktally_rejected_series_total", "reason", r, 0)
+	}
+	for _, r := range []string{"ok", "hello", "error"} {
+		c.add("worktally_reports_total", "result", r, 0)
+	}
+	for _, r := range []string{"no_token", "bad_token", "unknown_token", "version", "upgrade", "error"} {
+		c.add("worktally_agent_rejected_total", "reason", r, 0)
+	}
+	for _, r := range []string{refusedForeignIdentity, refusedMalformed, refusedTooMany, ledgerTotalsFell, ledgerBadSequence, ledgerClosedEpoch} {
+		c.add("worktally_rejected_windows_total", "reason", r, 0)
+	}
+	for _, call := range []string{"UpdateLifecycle", "UpdateStartup", "BatchUpdateMetadata", "ScriptCompleted", "ReportConnection", "PushResourcesMonitoringUsage"} {
+		c.add("worktally_missing_messages_total", "call", call, 0)
+	}
+	return c
+}
+
+func (c *counts) add(family, label, value string, n uint64) {
+	c.mu.Lock()
+	c.m[countKey{family, label, value}] += n
+	c.mu.Unlock()
+}
+
+// Fill adds the service's own families to a row of the server's page.
+func (s *Service) Fill(b *exposition.Builder) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	for k, n := range s.c.m {
+		// The vocabulary is ours; a refused sample would be a mistake of ours.
+		if err := b.Add(k.family, float64(n), exposition.Label{Name: k.label, Value: k.value}); err != nil {
+			panic("BUG: agentapi: " + err.Error())
+		}
+	}
+	if err := b.Add("worktally_agent_sessions", float64(s.sessions.count())); err != nil {
+		panic("BUG: agentapi: " + err.Error())
+	}
+}

@@ -1,0 +1,173 @@
+package agentapi
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/wire/worktallypb"
+)
+
+// Why a series is not taken (contract metrics.md section 8).
+const (
+	reasonInvalidName     = "invalid_name"
+	reasonInvalidLabel    = "invalid_label"
+	reasonInvalidValue    = "invalid_value"
+	reasonNotAllowed      = "not_allowed"
+	reasonNotCollected    = "not_collected"
+	reasonNoType          = "no_type"
+	reasonTypeConflict    = "type_conflict"
+	reasonDuplicate       = "duplicate"
+	reasonTooMany         = "too_many_series"
+	reasonTooManyFamilies = "too_many_families"
+)
+
+// The limits of what one report may hold.
+const (
+	maxSeries     = 1000
+	maxName       = 200
+	maxLabels     = 16
+	maxLabelValue = 512
+	// maxDynamic bounds the families that agents may bring beyond the table.
+	maxDynamic = 512
+)
+
+// overlayPrefixes are those of the overlay library's client metrics.
+func overlayPrefixes() []string {
+	return []string{"magicsock_", "derp_", "netcheck_", "portmap_", "wgengine_", "packet_", "magicdns_", "dnsfallback_", "sockstats_"}
+}
+
+// dynamicFamilies remembers the type of families that are not in the table: the
+// first agent to send one decides.
+type dynamicFamilies struct {
+	mu    sync.Mutex
+	types map[string]exposition.Type
+}
+
+func newDynamicFamilies() *dynamicFamilies {
+	return &dynamicFamilies{types: make(map[string]exposition.Type)}
+}
+
+func (d *dynamicFamilies) check(name string, typ exposition.Type) (reason string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known, ok := d.types[name]
+	switch {
+	case ok && known != typ:
+		return reasonTypeConflict
+	case ok:
+		return ""
+	case len(d.types) >= maxDynamic:
+		return reasonTooManyFamilies
+	}
+	d.types[strings.Clone(name)] = typ
+	return ""
+}
+
+// checker validates the series of one report.
+type checker struct {
+	s        *Service
+	seen     map[string]struct{}
+	rejected map[string]uint64
+}
+
+func (s *Service) newChecker() *checker {
+	return &checker{s: s, seen: make(map[string]struct{}), rejected: make(map[string]uint64)}
+}
+
+// keep returns the series that are taken; the others are counted by reason.
+func (c *checker) keep(series []*worktallypb.Series, typ exposition.Type) []*worktallypb.Series {
+	return slices.DeleteFunc(series, func(m *worktallypb.Series) bool {
+		reason := c.check(m, typ)
+		if reason != "" {
+			c.rejected[reason]++
+		}
+		return reason != ""
+	})
+}
+
+// done writes down what was rejected.
+func (c *checker) done() {
+	for reason, n := range c.rejected {
+		c.s.c.add("worktally_rejected_series_total", "reason", reason, n)
+	}
+}
+
+// check says why a series is not taken, "" if it is. It leaves labels with an
+// empty value out, so that absent and empty are one series.
+func (c *checker) check(m *worktallypb.Series, typ exposition.Type) (reason string) {
+	if len(c.seen) >= maxSeries {
+		return reasonTooMany
+	}
+	if len(m.GetName()) > maxName || !exposition.ValidMetricName(m.GetName()) {
+		return reasonInvalidName
+	}
+	if reason := c.s.allowed(m.GetName(), typ); reason != "" {
+		return reason
+	}
+	if !cleanLabels(m) {
+		return reasonInvalidLabel
+	}
+	if v := m.GetValue(); math.IsNaN(v) || math.IsInf(v, 0) || typ == exposition.Counter && v < 0 {
+		return reasonInvalidValue
+	}
+	key := m.GetName() + "\xff" + strings.Join(m.GetLabels(), "\xff")
+	if _, twice := c.seen[key]; twice {
+		return reasonDuplicate
+	}
+	c.seen[key] = struct{}{}
+	return ""
+}
+
+// allowed says whether an agent may send a family at all. Families that the
+// server owns never come from an agent.
+func (s *Service) allowed(name string, typ exposition.Type) (reason string) {
+	if f, _, ok := s.o.Table.Lookup(name); ok {
+		switch {
+		case !f.Forwarded:
+			return reasonNotAllowed
+		case (f.Type == exposition.Gauge) != (typ == exposition.Gauge):
+			return reasonTypeConflict
+		}
+		return ""
+	}
+	overlay := slices.ContainsFunc(overlayPrefixes(), func(p string) bool { return strings.HasPrefix(name, p) })
+	switch {
+	case overlay && !s.o.CollectOverlay:
+		return reasonNotCollected
+	case overlay || strings.HasPrefix(name, "agent_"):
+		return s.dynamic.check(name, typ)
+	}
+	return reasonNotAllowed
+}
+
+// cleanLabels checks the labels of a series and sorts them by name.
+func cleanLabels(m *worktallypb.Series) bool {
+	l := m.GetLabels()
+	if len(l)%2 != 0 || len(l) > 2*maxLabels {
+		return false
+	}
+	pairs := make([]exposition.Label, 0, len(l)/2)
+	for i := 0; i < len(l); i += 2 {
+		name, value := l[i], l[i+1]
+		if !exposition.ValidLabelName(name) || len(name) > maxName || exposition.IsIdentityLabel(name) ||
+			!utf8.ValidString(value) || len(value) > maxLabelValue || strings.ContainsRune(value, 0) {
+			return false
+		}
+		if value != "" {
+			pairs = append(pairs, exposition.Label{Name: name, Value: value})
+		}
+	}
+	slices.SortFunc(pairs, func(a, b exposition.Label) int { return strings.Compare(a.Name, b.Name) })
+	m.Labels = m.Labels[:0]
+	for i, p := range pairs {
+		if i > 0 && pairs[i-1].Name == p.Name {
+			return false
+		}
+		m.Labels = append(m.Labels, p.Name, p.Value)
+	}
+	return true
+}

@@ -1,0 +1,126 @@
+package agentapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/server/ledger"
+	"github.com/worktally/worktally/wire/agentpb"
+	"github.com/worktally/worktally/wire/tailnetpb"
+)
+
+// Catalog is what the service needs to know and to write down about agents.
+type Catalog interface {
+	AgentByToken(ctx context.Context, token string) (catalog.Identity, error)
+	SetConnected(ctx context.Context, agentID uuid.UUID, apiVersion string, at time.Time) error
+	Heartbeat(ctx context.Context, agentIDs []uuid.UUID, at time.Time) error
+	SetDisconnected(ctx context.Context, agentIDs []uuid.UUID, at time.Time) error
+	AgentLog
+}
+
+// AgentLog is what agents tell about themselves.
+type AgentLog interface {
+	SetStartup(ctx context.Context, agentID uuid.UUID, version, expandedDirectory string, subsystems []agentpb.Startup_Subsystem) error
+	SetLifecycle(ctx context.Context, agentID uuid.UUID, state agentpb.Lifecycle_State, changedAt time.Time) error
+	SetAppHealth(ctx context.Context, agentID uuid.UUID, updates []catalog.AppHealth) error
+	SetMetadata(ctx context.Context, agentID uuid.UUID, values []catalog.MetadataValue) error
+	AppendLogs(ctx context.Context, agentID uuid.UUID, lines []catalog.LogLine) (overflowed bool, err error)
+	AddScriptTiming(ctx context.Context, agentID uuid.UUID, t catalog.ScriptTiming) error
+	AddConnection(ctx context.Context, agentID uuid.UUID, e catalog.Connection) error
+	SetResourcesUsage(ctx context.Context, agentID uuid.UUID, newest *agentpb.PushResourcesMonitoringUsageRequest_Datapoint) error
+}
+
+// Ledger keeps the totals.
+type Ledger interface {
+	Commit(ctx context.Context, s ledger.Submission) (ledger.Outcome, error)
+	LastSequence(ctx context.Context, workspaceID uuid.UUID, agentName string, epoch uuid.UUID) (uint64, error)
+}
+
+// Publisher shows on the server's page what was committed.
+type Publisher interface {
+	// Reported is called after each commit, in the order of commits of an agent.
+	Reported(id catalog.Identity, outcome ledger.Outcome)
+	// AgentChanged is called when an agent's connection, lifecycle or app health
+	// has changed.
+	AgentChanged()
+	// AgentOff is called when an agent's lifecycle has ended: its series end.
+	AgentOff(workspaceID uuid.UUID, agentName string)
+}
+
+// Options of a Service. All but Log, Banners, DERPMap and the intervals are required.
+type Options struct {
+	Catalog   Catalog
+	Ledger    Ledger
+	Publisher Publisher
+	// Table says which families agents may send.
+	Table *exposition.Table
+	// Tailnet returns the Tailnet service for one session of an agent.
+	Tailnet func(agentID uuid.UUID) tailnetpb.DRPCTailnetServer
+	// DERPMap returns the relay map for manifests. It must have home params.
+	DERPMap func() *tailnetpb.DERPMap
+	Log     *slog.Logger
+	// ReportInterval is what agents are told; 0 means 30 s.
+	ReportInterval time.Duration
+	// PingInterval is the liveness period; 0 means 15 s.
+	PingInterval time.Duration
+	// CollectOverlay lets the overlay library's metrics of stock agents in, about
+	// a hundred series for each.
+	CollectOverlay bool
+}
+
+// Service serves agents. Its methods are safe for concurrent use.
+type Service struct {
+	o          Options
+	log        *slog.Logger
+	sessions   *sessions
+	heartbeats *heartbeats
+	dynamic    *dynamicFamilies
+	c          *counts
+}
+
+// New returns a service. Nothing runs before Run.
+func New(o Options) (*Service, error) {
+	if o.Catalog == nil || o.Ledger == nil || o.Publisher == nil || o.Table == nil || o.Tailnet == nil || o.DERPMap == nil {
+		return nil, errors.New("Catalog, Ledger, Publisher, Table, Tailnet and DERPMap are required")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.ReportInterval <= 0 {
+		o.ReportInterval = 30 * time.Second
+	}
+	if o.PingInterval <= 0 {
+		o.PingInterval = 15 * time.Second
+	}
+	return &Service{
+		o: o, log: o.Log, sessions: newSessions(), c: newCounts(),
+		heartbeats: newHeartbeats(o.Catalog, o.Log),
+		dynamic:    newDynamicFamilies(),
+	}, nil
+}
+
+// Run writes heartbeats until the context ends, and then the last ones.
+func (s *Service) Run(ctx context.Context) error {
+	s.heartbeats.run(ctx)
+	return nil
+}
+
+// Drop ends the sessions of an agent whose token is no longer valid.
+func (s *Service) Drop(agentID uuid.UUID) { s.sessions.drop(agentID, errDropped) }
+
+// Close ends all sessions and refuses new ones.
+func (s *Service) Close() { s.sessions.close() }
+
+// Connected says whether the agent has a session with this process.
+func (s *Service) Connected(agentID uuid.UUID) bool { return s.sessions.connected(agentID) }
+
+var (
+	errDropped    = errors.New("the agent's token is no longer valid")
+	errServerStop = errors.New("the server is stopping")
+)

@@ -1,0 +1,213 @@
+package agentapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/wire"
+	"github.com/worktally/worktally/wire/agentpb"
+)
+
+// session answers the calls of one session of an agent. Calls it does not
+// override answer code 12.
+type session struct {
+	unserved
+	s       *Service
+	id      catalog.Identity
+	number  uint64
+	helper  bool
+	version string
+	log     *slog.Logger
+}
+
+// unserved answers every call of the service with code 12.
+type unserved struct {
+	agentpb.DRPCAgentUnimplementedServer
+}
+
+func logCall(log *slog.Logger, err error) { log.Debug("call of an agent", "err", err) }
+
+// missing counts a call without the part that it is about.
+func (a *session) missing(call string) error {
+	a.s.c.add("worktally_missing_messages_total", "call", call, 1)
+	return fmt.Errorf("%s: the message is missing", call)
+}
+
+func (a *session) UpdateStartup(ctx context.Context, r *agentpb.UpdateStartupRequest) (*agentpb.Startup, error) {
+	startup := r.GetStartup()
+	if startup == nil {
+		return nil, a.missing("UpdateStartup")
+	}
+	if err := a.s.o.Catalog.SetStartup(ctx, a.id.Agent.ID, startup.GetVersion(), startup.GetExpandedDirectory(), startup.GetSubsystems()); err != nil {
+		return nil, err
+	}
+	return startup, nil
+}
+
+func (a *session) UpdateLifecycle(ctx context.Context, r *agentpb.UpdateLifecycleRequest) (*agentpb.Lifecycle, error) {
+	l := r.GetLifecycle()
+	if l == nil {
+		return nil, a.missing("UpdateLifecycle")
+	}
+	if _, known := agentpb.Lifecycle_State_name[int32(l.GetState())]; !known || l.GetState() == agentpb.Lifecycle_STATE_UNSPECIFIED {
+		return nil, fmt.Errorf("unknown lifecycle state %d", l.GetState())
+	}
+	changed := time.Now()
+	if t := l.GetChangedAt(); t != nil && t.CheckValid() == nil && t.AsTime().Year() > 1 {
+		changed = t.AsTime()
+	}
+	if err := a.s.o.Catalog.SetLifecycle(ctx, a.id.Agent.ID, l.GetState(), changed); err != nil {
+		return nil, err
+	}
+	if l.GetState() >= agentpb.Lifecycle_SHUTDOWN_TIMEOUT && a.isNewest() {
+		a.s.o.Publisher.AgentOff(a.id.Workspace.ID, a.id.Agent.Name)
+	}
+	a.s.o.Publisher.AgentChanged()
+	return l, nil
+}
+
+func (a *session) isNewest() bool { return a.s.sessions.isNewest(a.id.Agent.ID, a.number) }
+
+func (a *session) BatchUpdateAppHealths(ctx context.Context, r *agentpb.BatchUpdateAppHealthRequest) (*agentpb.BatchUpdateAppHealthResponse, error) {
+	updates := make([]catalog.AppHealth, 0, len(r.GetUpdates()))
+	for i, u := range r.GetUpdates() {
+		id, err := wire.UUID(fmt.Sprintf("updates[%d].id", i), u.GetId())
+		if err != nil {
+			return nil, err
+		}
+		updates = append(updates, catalog.AppHealth{AppID: id, Health: u.GetHealth()})
+	}
+	if len(updates) > 0 {
+		if err := a.s.o.Catalog.SetAppHealth(ctx, a.id.Agent.ID, updates); err != nil {
+			return nil, err
+		}
+		a.s.o.Publisher.AgentChanged()
+	}
+	return &agentpb.BatchUpdateAppHealthResponse{}, nil
+}
+
+func (a *session) BatchUpdateMetadata(ctx context.Context, r *agentpb.BatchUpdateMetadataRequest) (*agentpb.BatchUpdateMetadataResponse, error) {
+	now := time.Now()
+	values := make([]catalog.MetadataValue, 0, len(r.GetMetadata()))
+	for _, m := range r.GetMetadata() {
+		if m.GetResult() == nil {
+			a.s.c.add("worktally_missing_messages_total", "call", "BatchUpdateMetadata", 1)
+			continue
+		}
+		values = append(values, catalog.MetadataValue{
+			Key: m.GetKey(), Value: m.GetResult().GetValue(), Error: m.GetResult().GetError(), CollectedAt: now,
+		})
+	}
+	if err := a.s.o.Catalog.SetMetadata(ctx, a.id.Agent.ID, values); err != nil {
+		return nil, err
+	}
+	return &agentpb.BatchUpdateMetadataResponse{}, nil
+}
+
+func (a *session) BatchCreateLogs(ctx context.Context, r *agentpb.BatchCreateLogsRequest) (*agentpb.BatchCreateLogsResponse, error) {
+	if len(r.GetLogs()) == 0 {
+		return &agentpb.BatchCreateLogsResponse{}, nil
+	}
+	source, err := wire.UUID("log_source_id", r.GetLogSourceId())
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	lines := make([]catalog.LogLine, len(r.GetLogs()))
+	for i, l := range r.GetLogs() {
+		lines[i] = catalog.LogLine{SourceID: source, CreatedAt: now, Level: l.GetLevel(), Output: l.GetOutput()}
+	}
+	overflowed, err := a.s.o.Catalog.AppendLogs(ctx, a.id.Agent.ID, lines)
+	if err != nil {
+		return nil, err
+	}
+	return &agentpb.BatchCreateLogsResponse{LogLimitExceeded: overflowed}, nil
+}
+
+func (a *session) ScriptCompleted(ctx context.Context, r *agentpb.WorkspaceAgentScriptCompletedRequest) (*agentpb.WorkspaceAgentScriptCompletedResponse, error) {
+	t := r.GetTiming()
+	if t == nil {
+		return nil, a.missing("ScriptCompleted")
+	}
+	id, err := wire.UUID("timing.script_id", t.GetScriptId())
+	if err != nil {
+		return nil, err
+	}
+	start, errStart := validTime("timing.start", t.GetStart())
+	end, errEnd := validTime("timing.end", t.GetEnd())
+	if err := errors.Join(errStart, errEnd); err != nil {
+		return nil, err
+	}
+	if end.Before(start) {
+		return nil, errors.New("timing.end is before timing.start")
+	}
+	err = a.s.o.Catalog.AddScriptTiming(ctx, a.id.Agent.ID, catalog.ScriptTiming{
+		ScriptID: id, Start: start, End: end, ExitCode: t.GetExitCode(), Stage: t.GetStage(), Status: t.GetStatus(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &agentpb.WorkspaceAgentScriptCompletedResponse{}, nil
+}
+
+func validTime(field string, t *timestamppb.Timestamp) (time.Time, error) {
+	if t == nil {
+		return time.Time{}, fmt.Errorf("%s is missing", field)
+	}
+	if err := t.CheckValid(); err != nil {
+		return time.Time{}, fmt.Errorf("%s: %w", field, err)
+	}
+	if t.AsTime().IsZero() {
+		return time.Time{}, fmt.Errorf("%s is zero", field)
+	}
+	return t.AsTime(), nil
+}
+
+func (a *session) ReportConnection(ctx context.Context, r *agentpb.ReportConnectionRequest) (*emptypb.Empty, error) {
+	c := r.GetConnection()
+	if c == nil {
+		return nil, a.missing("ReportConnection")
+	}
+	id, err := wire.UUID("connection.id", c.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if id == uuid.Nil {
+		return nil, errors.New("connection.id is all zero")
+	}
+	if c.GetAction() != agentpb.Connection_CONNECT && c.GetAction() != agentpb.Connection_DISCONNECT {
+		return nil, fmt.Errorf("unknown connection action %d", c.GetAction())
+	}
+	err = a.s.o.Catalog.AddConnection(ctx, a.id.Agent.ID, catalog.Connection{
+		ID: id, Action: c.GetAction(), Type: c.GetType(), AppName: c.GetAppName(), IP: c.GetIp(),
+		StatusCode: c.GetStatusCode(), Reason: c.GetReason(), At: time.Now(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &emptypb.Empty{}, nil
+}
+
+func (a *session) PushResourcesMonitoringUsage(ctx context.Context, r *agentpb.PushResourcesMonitoringUsageRequest) (*agentpb.PushResourcesMonitoringUsageResponse, error) {
+	points := r.GetDatapoints()
+	if len(points) == 0 {
+		return nil, a.missing("PushResourcesMonitoringUsage")
+	}
+	if err := a.s.o.Catalog.SetResourcesUsage(ctx, a.id.Agent.ID, points[len(points)-1]); err != nil {
+		return nil, err
+	}
+	return &agentpb.PushResourcesMonitoringUsageResponse{}, nil
+}
+
+// ListSubAgents: there are none, and a stock agent asks although it has none.
+func (a *session) ListSubAgents(context.Context, *agentpb.ListSubAgentsRequest) (*agentpb.ListSubAgentsResponse, error) {
+	return &agentpb.ListSubAgentsResponse{}, nil
+}

@@ -1,0 +1,56 @@
+package catalog
+
+import (
+	"context"
+	"embed"
+	"io/fs"
+	"log/slog"
+	"strings"
+
+	"github.com/worktally/worktally/internal/sqldb"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Options configure a Catalog. The zero value works.
+type Options struct {
+	// Log receives what an operator should know. Nil discards it.
+	Log *slog.Logger
+}
+
+// Catalog keeps users and workspaces in a database. Its methods may be called
+// concurrently.
+type Catalog struct {
+	db  *sqldb.DB
+	log *slog.Logger
+}
+
+// Open migrates the tables and returns a catalog on db, which stays the caller's.
+func Open(ctx context.Context, db *sqldb.DB, o Options) (*Catalog, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Migrate(ctx, "catalog", files); err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Catalog{db: db, log: o.Log}, nil
+}
+
+// clean makes a foreign string fit for both databases: PostgreSQL refuses
+// invalid UTF-8 and NUL.
+func clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
+}
+
+// cut shortens a clean string to at most n bytes without splitting a character.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "")
+}

@@ -1,0 +1,105 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/worktally/worktally/wire"
+	"github.com/worktally/worktally/wire/tailnetpb"
+)
+
+// Agent returns the Tailnet service for a session of an agent.
+func (c *Coordinator) Agent(id uuid.UUID) tailnetpb.DRPCTailnetServer {
+	return &service{c: c, id: id, auth: AgentAuth{AgentID: id}}
+}
+
+// service is the Tailnet service of one peer. Calls it does not serve answer
+// code 12.
+type service struct {
+	tailnetpb.DRPCTailnetUnimplementedServer
+	c    *Coordinator
+	id   uuid.UUID
+	auth Auth
+}
+
+// PostTelemetry takes telemetry and does nothing with it.
+func (s *service) PostTelemetry(context.Context, *tailnetpb.TelemetryRequest) (*tailnetpb.TelemetryResponse, error) {
+	return nil, wire.ErrUnimplemented
+}
+
+// mapCheck is how often the relay map is compared with the one last sent.
+const mapCheck = 5 * time.Second
+
+// StreamDERPMaps sends the relay map, and again when it has changed. The stream
+// stays open: its end would end the peer's session.
+func (s *service) StreamDERPMaps(_ *tailnetpb.StreamDERPMapsRequest, stream tailnetpb.DRPCTailnet_StreamDERPMapsStream) error {
+	defer stream.Close() // there is nobody left to tell
+	tick := time.NewTicker(mapCheck)
+	defer tick.Stop()
+	var sent *tailnetpb.DERPMap
+	for {
+		if m := s.c.o.DERPMap(); sent == nil || !proto.Equal(sent, m) {
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+			sent = m
+		}
+		select {
+		case <-tick.C:
+		case <-stream.Context().Done():
+			return nil
+		}
+	}
+}
+
+// Coordinate holds the peer's stream.
+func (s *service) Coordinate(stream tailnetpb.DRPCTailnet_CoordinateStream) error {
+	p, ok := s.c.join(s.id)
+	if !ok {
+		return errors.New("coordinator closed")
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { s.receive(stream, p) })
+	for r := range p.out {
+		if err := stream.Send(r); err != nil {
+			s.c.leave(p, tailnetpb.CoordinateResponse_PeerUpdate_LOST, "lost", "")
+			break
+		}
+	}
+	for range p.out { // closed by leave
+	}
+	// The server closes the stream first; the peer waits for that.
+	err := stream.Close()
+	wg.Wait()
+	return err
+}
+
+// receive carries out what the peer asks for until its stream ends, and then
+// ends the peer.
+func (s *service) receive(stream tailnetpb.DRPCTailnet_CoordinateStream, p *peer) {
+	for {
+		r, err := stream.Recv()
+		if err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) {
+				s.c.log.Debug("coordinate stream ended", "peer", s.id, "err", err)
+			}
+			s.c.leave(p, tailnetpb.CoordinateResponse_PeerUpdate_LOST, "lost", "")
+			return
+		}
+		switch err := s.c.handle(p, s.auth, r); {
+		case errors.Is(err, errDone):
+			s.c.leave(p, tailnetpb.CoordinateResponse_PeerUpdate_DISCONNECTED, "graceful disconnect", "")
+			return
+		case err != nil:
+			s.c.log.Warn("coordination refused", "peer", s.id, "err", err)
+			s.c.leave(p, tailnetpb.CoordinateResponse_PeerUpdate_LOST, "lost", err.Error())
+			return
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"path/filepath"
+	"time"
+)
+
+// Options of a Server. The zero value of a field means its default.
+type Options struct {
+	// HTTPAddress is where agents and people connect; "" means 127.0.0.1:3000.
+	HTTPAddress string
+	// AccessURL is how agents reach the server; nil means http and the bound
+	// address.
+	AccessURL *url.URL
+	// StateDir holds the database unless DatabaseDSN names one. Required then.
+	StateDir string
+	// DatabaseDSN is a SQLite file or a postgres:// URL; "" means worktally.db in
+	// StateDir. It is a secret.
+	DatabaseDSN string
+	// StatsInterval is the report interval that agents are told; 0 means 30 s.
+	StatsInterval time.Duration
+	// AgentPingInterval is the liveness period; 0 means 15 s.
+	AgentPingInterval time.Duration
+	// FirstUsername is who gets the first admin token; "" means admin.
+	FirstUsername string
+	// FirstToken is where the first admin token is printed, once; nil throws it
+	// away.
+	FirstToken io.Writer
+	Prometheus Prometheus
+	Log        *slog.Logger
+	// HTTPListener and PrometheusListener take the place of addresses, for tests
+	// and embedding. The server closes them.
+	HTTPListener, PrometheusListener net.Listener
+}
+
+// Prometheus says what the metrics page shows and where.
+type Prometheus struct {
+	Enable bool
+	// Address is where it listens; "" means 127.0.0.1:2112.
+	Address string
+	// CollectAgentStats shows what agents report.
+	CollectAgentStats bool
+	// CollectOverlay also shows the overlay library's metrics of stock agents.
+	CollectOverlay bool
+	// WebConfigFile is a web config file for TLS and users.
+	WebConfigFile string
+	// ByteWindow is the span of the rx and tx gauges; 0 means 60 s.
+	ByteWindow time.Duration
+}
+
+// withDefaults fills in the defaults and checks everything at once.
+func (o Options) withDefaults() (Options, error) {
+	if o.HTTPAddress == "" {
+		o.HTTPAddress = "127.0.0.1:3000"
+	}
+	if o.Prometheus.Address == "" {
+		o.Prometheus.Address = "127.0.0.1:2112"
+	}
+	if o.FirstUsername == "" {
+		o.FirstUsername = "admin"
+	}
+	if o.FirstToken == nil {
+		o.FirstToken = io.Discard
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	var errs []error
+	if o.DatabaseDSN == "" {
+		if o.StateDir == "" {
+			errs = append(errs, errors.New("neither a state directory nor a database is given"))
+		}
+		o.DatabaseDSN = filepath.Join(o.StateDir, "worktally.db")
+	}
+	for name, address := range map[string]string{"HTTP address": o.HTTPAddress, "Prometheus address": o.Prometheus.Address} {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			errs = append(errs, fmt.Errorf("%s %q: %w", name, address, err))
+		}
+	}
+	if u := o.AccessURL; u != nil && (u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		errs = append(errs, fmt.Errorf("access URL %q is not an http or https URL", u))
+	}
+	if o.StatsInterval < 0 || o.StatsInterval > 0 && o.StatsInterval < time.Second || o.StatsInterval > time.Hour {
+		errs = append(errs, fmt.Errorf("stats interval %s is not between 1s and 1h", o.StatsInterval))
+	}
+	return o, errors.Join(errs...)
+}

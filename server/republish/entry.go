@@ -1,0 +1,159 @@
+package republish
+
+import (
+	"errors"
+	"time"
+
+	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/internal/appname"
+	"github.com/worktally/worktally/server/ledger"
+	"github.com/worktally/worktally/wire/worktallypb"
+)
+
+// entry is what is shown of one agent's reports. It is immutable.
+type entry struct {
+	key     agentKey
+	names   exposition.Names
+	latest  ledger.Latest
+	row     *exposition.Row
+	expires time.Time
+	// stale is when the byte gauges change without a report; zero: never.
+	stale time.Time
+}
+
+// grace is added to two report intervals before a silent agent's series end.
+const grace = 10 * time.Second
+
+func expiry(l ledger.Latest) time.Time { return l.Arrival.Add(2*l.Interval + grace) }
+
+// put shows the latest state of an agent, unless a newer one is shown already.
+func (p *Publisher) put(names exposition.Names, l ledger.Latest) {
+	fresh := p.build(names, l, time.Now())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if old, ok := p.agents[fresh.key]; ok && old.latest.Arrival.After(l.Arrival) {
+		return
+	}
+	p.agents[fresh.key] = fresh
+}
+
+func (p *Publisher) build(names exposition.Names, l ledger.Latest, now time.Time) *entry {
+	e := &entry{key: agentKey{l.WorkspaceID, l.AgentName}, names: names, latest: l, expires: expiry(l)}
+	for _, s := range l.Totals {
+		p.know(s.GetName(), exposition.Counter)
+	}
+	for _, s := range l.Gauges.GetSeries() {
+		p.know(s.GetName(), exposition.Gauge)
+	}
+	b := p.table.Load().NewBuilder(names)
+	p.addGauges(b, l)
+	e.stale = p.addBytes(b, l, now)
+	for _, s := range l.Totals {
+		p.addSeries(b, s)
+	}
+	b.FillZeros(func(f *exposition.Family) bool { return f.Forwarded })
+	e.row = b.Row()
+	return e
+}
+
+// know adds a family that an agent brought to the table. How many there may be
+// was decided when the series was let in.
+func (p *Publisher) know(name string, typ exposition.Type) {
+	for {
+		table := p.table.Load()
+		if _, _, ok := table.Lookup(name); ok {
+			return
+		}
+		f := exposition.Family{
+			Name: name, Type: typ, Help: "A metric that agents of another make forward.",
+			Identity: exposition.AgentTemplate, Sides: exposition.ServerCollect, Forwarded: true,
+		}
+		if p.table.CompareAndSwap(table, table.Extend(f)) {
+			return
+		}
+	}
+}
+
+// add adds a sample of ours. Only what came from an agent can be refused, and
+// that was checked when it was let in; the log tells if it was not.
+func (p *Publisher) add(b *exposition.Builder, name string, v float64, labels ...exposition.Label) {
+	if err := b.Add(name, v, labels...); err != nil && !errors.Is(err, exposition.ErrDuplicate) {
+		p.log.Error("a series cannot be shown", "metric", name, "err", err)
+	}
+}
+
+func (p *Publisher) addSeries(b *exposition.Builder, s *worktallypb.Series) {
+	labels := make([]exposition.Label, 0, len(s.GetLabels())/2)
+	for i := 0; i+1 < len(s.GetLabels()); i += 2 {
+		labels = append(labels, exposition.Label{Name: s.Labels[i], Value: s.Labels[i+1]})
+	}
+	p.add(b, s.GetName(), s.GetValue(), labels...)
+}
+
+func (p *Publisher) addGauges(b *exposition.Builder, l ledger.Latest) {
+	g := l.Gauges
+	p.add(b, "coderd_agentstats_connection_count", float64(g.GetConnectionCount()))
+	if g != nil && g.MedianLatencySeconds != nil {
+		p.add(b, "coderd_agentstats_connection_median_latency_seconds", g.GetMedianLatencySeconds())
+	}
+	counts := map[appname.Family]int64{appname.JetBrains: 0, appname.ReconnectingPTY: 0, appname.SSH: 0, appname.VSCode: 0}
+	for _, o := range g.GetSessions() {
+		counts[appname.Gauge(appname.FamilyOf(o.GetAppName()))] += o.GetCount()
+	}
+	for f, n := range counts {
+		p.add(b, "coderd_agentstats_session_count_"+string(f), float64(n))
+	}
+	for _, s := range g.GetSeries() {
+		p.addSeries(b, s)
+	}
+}
+
+// addBytes adds the byte gauges and returns when they change by themselves.
+func (p *Publisher) addBytes(b *exposition.Builder, l ledger.Latest, now time.Time) (stale time.Time) {
+	var rx, tx uint64
+	for _, w := range l.Recent {
+		leaves := w.End.Add(p.o.ByteWindow)
+		if !now.Before(leaves) {
+			continue
+		}
+		rx, tx = rx+w.RxBytes, tx+w.TxBytes
+		if stale.IsZero() || leaves.Before(stale) {
+			stale = leaves
+		}
+	}
+	p.add(b, "coderd_agentstats_rx_bytes", float64(rx))
+	p.add(b, "coderd_agentstats_tx_bytes", float64(tx))
+	return stale
+}
+
+// deploymentFamilies says under which name of the deployment an agents' total is
+// shown, with the label that tells the direction, if there is one.
+func deploymentFamily(name string) (family string, extra []exposition.Label) {
+	switch name {
+	case "agent_network_receive_bytes_total":
+		return "worktally_workspace_bytes_total", []exposition.Label{{Name: "direction", Value: "receive"}}
+	case "agent_network_transmit_bytes_total":
+		return "worktally_workspace_bytes_total", []exposition.Label{{Name: "direction", Value: "transmit"}}
+	case "agent_sessions_opened_total":
+		return "worktally_workspace_sessions_total", nil
+	case "agent_scripts_executed_total":
+		return "worktally_workspace_scripts_total", nil
+	}
+	return "", nil
+}
+
+// deploymentRow shows the totals that never expire.
+func (p *Publisher) deploymentRow(totals []*worktallypb.Series) *exposition.Row {
+	b := p.table.Load().NewBuilder(exposition.Names{})
+	for _, s := range totals {
+		family, labels := deploymentFamily(s.GetName())
+		if family == "" {
+			continue
+		}
+		for i := 0; i+1 < len(s.GetLabels()); i += 2 {
+			labels = append(labels, exposition.Label{Name: s.Labels[i], Value: s.Labels[i+1]})
+		}
+		p.add(b, family, s.GetValue(), labels...)
+	}
+	return b.Row()
+}

@@ -1,0 +1,228 @@
+package republish
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/server/ledger"
+	"github.com/worktally/worktally/wire/worktallypb"
+)
+
+// Catalog tells the state of all agents.
+type Catalog interface {
+	AgentStatuses(ctx context.Context, fn func(catalog.AgentStatus) error) error
+}
+
+// Ledger tells what was committed before this process started, and the totals
+// of the deployment.
+type Ledger interface {
+	Load(ctx context.Context, fn func(ledger.Latest) error) error
+	DeploymentTotals(ctx context.Context) ([]*worktallypb.Series, error)
+}
+
+// Options of a Publisher.
+type Options struct {
+	Catalog Catalog           // required
+	Ledger  Ledger            // required
+	Table   *exposition.Table // required
+	// CollectAgentStats shows what agents report; otherwise only their state is.
+	CollectAgentStats bool
+	// Own adds the families of other parts of the server.
+	Own func(*exposition.Builder)
+	// Node returns the id of the node that an agent announced on the tailnet; nil
+	// means that none is known.
+	Node func(agentID uuid.UUID) (id int64, ok bool)
+	Log  *slog.Logger
+	// ByteWindow is the span of the rx and tx gauges; 0 means 60 s.
+	ByteWindow time.Duration
+	// HeartbeatTimeout is after how long a silent agent is disconnected; 0 means
+	// 30 s.
+	HeartbeatTimeout time.Duration
+}
+
+// Publisher holds the page. Its methods are safe for concurrent use.
+type Publisher struct {
+	o   Options
+	log *slog.Logger
+	// table grows by the families that agents bring.
+	table atomic.Pointer[exposition.Table]
+	// states and deployment are replaced as a whole.
+	states     atomic.Pointer[[]*exposition.Row]
+	deployment atomic.Pointer[exposition.Row]
+	changed    chan struct{} // holds one signal: the states are stale
+	committed  atomic.Bool   // the deployment's totals are stale
+
+	// mu guards agents. An entry is immutable; changing it means replacing it.
+	mu     sync.RWMutex
+	agents map[agentKey]*entry
+}
+
+type agentKey struct {
+	workspace uuid.UUID
+	agent     string
+}
+
+// New returns a publisher with an empty page.
+func New(o Options) (*Publisher, error) {
+	if o.Catalog == nil || o.Ledger == nil || o.Table == nil {
+		return nil, errors.New("Catalog, Ledger and Table are required")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.ByteWindow <= 0 {
+		o.ByteWindow = time.Minute
+	}
+	if o.HeartbeatTimeout <= 0 {
+		o.HeartbeatTimeout = 30 * time.Second
+	}
+	p := &Publisher{o: o, log: o.Log, changed: make(chan struct{}, 1), agents: make(map[agentKey]*entry)}
+	p.table.Store(o.Table)
+	return p, nil
+}
+
+// Rebuild fills the page from the ledger and the catalog. Call it before Run.
+func (p *Publisher) Rebuild(ctx context.Context) error {
+	names := make(map[agentKey]exposition.Names)
+	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
+		names[agentKey{s.WorkspaceID, s.AgentName}] = namesOf(s)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	err = p.o.Ledger.Load(ctx, func(l ledger.Latest) error {
+		n, known := names[agentKey{l.WorkspaceID, l.AgentName}]
+		if known && now.Before(expiry(l)) {
+			p.put(n, l)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := p.refreshStates(ctx); err != nil {
+		return err
+	}
+	return p.refreshDeployment(ctx)
+}
+
+func namesOf(s catalog.AgentStatus) exposition.Names {
+	return exposition.Names{AgentName: s.AgentName, Username: s.OwnerName, WorkspaceName: s.WorkspaceName, TemplateName: s.Template.Name}
+}
+
+// Reported implements agentapi.Publisher.
+func (p *Publisher) Reported(id catalog.Identity, outcome ledger.Outcome) {
+	p.put(exposition.Names{
+		AgentName: id.Agent.Name, Username: id.Owner.Username, WorkspaceName: id.Workspace.Name, TemplateName: id.Workspace.Template.Name,
+	}, outcome.Latest)
+	p.committed.Store(true)
+}
+
+// AgentChanged implements agentapi.Publisher.
+func (p *Publisher) AgentChanged() {
+	select {
+	case p.changed <- struct{}{}:
+	default: // it is known already
+	}
+}
+
+// AgentOff implements agentapi.Publisher.
+func (p *Publisher) AgentOff(workspaceID uuid.UUID, agentName string) {
+	p.mu.Lock()
+	delete(p.agents, agentKey{workspaceID, agentName})
+	p.mu.Unlock()
+}
+
+// WorkspaceChanged ends the series of a workspace that was renamed, changed or
+// deleted; what is still there reports again under its new identity.
+func (p *Publisher) WorkspaceChanged(workspaceID uuid.UUID) {
+	p.mu.Lock()
+	for k := range p.agents {
+		if k.workspace == workspaceID {
+			delete(p.agents, k)
+		}
+	}
+	p.mu.Unlock()
+	p.AgentChanged()
+}
+
+// Page returns what is shown now. It waits for nothing but the copying of
+// pointers.
+func (p *Publisher) Page() exposition.Page {
+	page := exposition.Page{Table: p.table.Load(), Sides: exposition.ServerPage}
+	if own := p.ownRow(page.Table); own != nil {
+		page.Rows = append(page.Rows, own)
+	}
+	if states := p.states.Load(); states != nil {
+		page.Rows = append(page.Rows, *states...)
+	}
+	if !p.o.CollectAgentStats {
+		return page
+	}
+	page.Sides |= exposition.ServerCollect
+	if d := p.deployment.Load(); d != nil {
+		page.Rows = append(page.Rows, d)
+	}
+	page.Rows = append(page.Rows, p.reportRows(time.Now())...)
+	// A family that came meanwhile has rows only from the next scrape on.
+	return page
+}
+
+func (p *Publisher) ownRow(t *exposition.Table) *exposition.Row {
+	if p.o.Own == nil {
+		return nil
+	}
+	b := t.NewBuilder(exposition.Names{})
+	p.o.Own(b)
+	return b.Row()
+}
+
+// reportRows returns the rows of the agents that are not silent, and sweeps out
+// those that are.
+func (p *Publisher) reportRows(now time.Time) []*exposition.Row {
+	p.mu.RLock()
+	entries := make([]*entry, 0, len(p.agents))
+	for _, e := range p.agents {
+		entries = append(entries, e)
+	}
+	p.mu.RUnlock()
+	rows := make([]*exposition.Row, 0, len(entries))
+	for _, e := range entries {
+		switch {
+		case !now.Before(e.expires):
+			p.replace(e, nil)
+		case !e.stale.IsZero() && !now.Before(e.stale):
+			// A window has left the span of the byte gauges.
+			fresh := p.build(e.names, e.latest, now)
+			p.replace(e, fresh)
+			rows = append(rows, fresh.row)
+		default:
+			rows = append(rows, e.row)
+		}
+	}
+	return rows
+}
+
+// replace swaps an entry unless a report was faster. A nil fresh removes it.
+func (p *Publisher) replace(old, fresh *entry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.agents[old.key] != old {
+		return
+	}
+	if fresh == nil {
+		delete(p.agents, old.key)
+		return
+	}
+	p.agents[old.key] = fresh
+}

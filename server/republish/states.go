@@ -1,0 +1,162 @@
+package republish
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/internal/retry"
+	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/wire/agentpb"
+)
+
+const (
+	// refreshAtLeast: states also change by time alone.
+	refreshAtLeast = 5 * time.Second
+	// refreshAtMost bounds the load of many changes at once.
+	refreshAtMost = 200 * time.Millisecond
+	// connectTimeout is how long an agent may take to connect for the first time.
+	connectTimeout = 2 * time.Minute
+)
+
+// Run keeps the states of agents and the totals of the deployment fresh until
+// the context ends.
+func (p *Publisher) Run(ctx context.Context) error {
+	quiet := retry.NewLog(p.log, "read the states of agents")
+	tick := time.NewTicker(refreshAtLeast)
+	defer tick.Stop()
+	totals := time.NewTicker(time.Second)
+	defer totals.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-totals.C:
+			if p.committed.Swap(false) {
+				if err = p.refreshDeployment(ctx); err != nil {
+					p.committed.Store(true)
+				}
+			}
+		case <-tick.C:
+			err = p.refreshStates(ctx)
+		case <-p.changed:
+			err = p.refreshStates(ctx)
+			if retry.Sleep(ctx, refreshAtMost) != nil {
+				return nil
+			}
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			quiet.Failed(err)
+		default:
+			quiet.Succeeded()
+		}
+	}
+}
+
+func (p *Publisher) refreshDeployment(ctx context.Context) error {
+	totals, err := p.o.Ledger.DeploymentTotals(ctx)
+	if err != nil {
+		return err
+	}
+	p.deployment.Store(p.deploymentRow(totals))
+	return nil
+}
+
+// upKey is one series of coderd_agents_up.
+type upKey struct {
+	workspace uuid.UUID
+	labels    [4]exposition.Label
+}
+
+func (p *Publisher) refreshStates(ctx context.Context) error {
+	now := time.Now()
+	var rows []*exposition.Row
+	up := make(map[upKey]float64)
+	table := p.table.Load()
+	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
+		status := p.status(s.State, now)
+		key := upKey{s.WorkspaceID, [4]exposition.Label{
+			{Name: "template_name", Value: s.Template.Name}, {Name: "template_version", Value: orUnknown(s.Template.Version)},
+			{Name: "username", Value: s.OwnerName}, {Name: "workspace_name", Value: s.WorkspaceName},
+		}}
+		if up[key] += 0; status == "connected" {
+			up[key]++
+		}
+		b := table.NewBuilder(namesOf(s))
+		p.add(b, "coderd_agents_connections", 1,
+			exposition.Label{Name: "status", Value: status},
+			exposition.Label{Name: "lifecycle_state", Value: lifecycleName(s.State.Lifecycle)},
+			exposition.Label{Name: "tailnet_node", Value: p.node(s.AgentID)})
+		p.addApps(b, s.Apps)
+		rows = append(rows, b.Row())
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	b := table.NewBuilder(exposition.Names{})
+	for key, n := range up {
+		p.add(b, "coderd_agents_up", n, key.labels[:]...)
+	}
+	rows = append(rows, b.Row())
+	p.states.Store(&rows)
+	return nil
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}
+
+// status judges a connection by its last heartbeat at one instant for all.
+func (p *Publisher) status(s catalog.AgentState, now time.Time) string {
+	switch {
+	case s.FirstConnectedAt.IsZero():
+		return "connecting"
+	case s.DisconnectedAt.After(s.LastConnectedAt), now.Sub(s.LastConnectedAt) > p.o.HeartbeatTimeout:
+		return "disconnected"
+	}
+	return "connected"
+}
+
+func lifecycleName(s agentpb.Lifecycle_State) string {
+	if s == agentpb.Lifecycle_STATE_UNSPECIFIED {
+		s = agentpb.Lifecycle_CREATED
+	}
+	return strings.ToLower(s.String())
+}
+
+func (p *Publisher) node(agent uuid.UUID) string {
+	if p.o.Node != nil {
+		if id, ok := p.o.Node(agent); ok {
+			return "nodeid:" + strconv.FormatInt(id, 16)
+		}
+	}
+	return "unknown"
+}
+
+// addApps counts apps by name and health; names may repeat and then add up.
+func (p *Publisher) addApps(b *exposition.Builder, apps []catalog.AppStatus) {
+	type key struct{ name, health string }
+	counts := make(map[key]float64)
+	for _, a := range apps {
+		health := a.Health
+		if health == agentpb.AppHealth_APP_HEALTH_UNSPECIFIED {
+			health = agentpb.AppHealth_DISABLED
+		}
+		counts[key{a.Name, strings.ToLower(health.String())}]++
+	}
+	for k, n := range counts {
+		p.add(b, "coderd_agents_apps", n, exposition.Label{Name: "app_name", Value: k.name}, exposition.Label{Name: "health", Value: k.health})
+	}
+}

@@ -1,0 +1,269 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/internal/buildinfo"
+	"github.com/worktally/worktally/internal/sqldb"
+	"github.com/worktally/worktally/internal/webserve"
+	"github.com/worktally/worktally/server/agentapi"
+	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/server/controlapi"
+	"github.com/worktally/worktally/server/coordinator"
+	"github.com/worktally/worktally/server/ledger"
+	"github.com/worktally/worktally/server/republish"
+	"github.com/worktally/worktally/wire"
+)
+
+// Server is the hub.
+type Server struct {
+	o           Options
+	log         *slog.Logger
+	db          *sqldb.DB
+	catalog     *catalog.Catalog
+	ledger      *ledger.Ledger
+	agents      *agentapi.Service
+	coordinator *coordinator.Coordinator
+	publisher   *republish.Publisher
+	registry    *prometheus.Registry
+	metrics     http.Handler
+	api         http.Handler
+	http, prom  net.Listener // prom is nil if the page is off
+	ready       atomic.Bool
+}
+
+// New opens the stores and the listeners. A server that is not run must be
+// closed with Close.
+func New(ctx context.Context, o Options) (s *Server, err error) {
+	if o, err = o.withDefaults(); err != nil {
+		return nil, err
+	}
+	if err := webserve.Validate(o.Prometheus.WebConfigFile); err != nil {
+		return nil, err
+	}
+	s = &Server{o: o, log: o.Log, registry: exposition.NewRuntimeRegistry()}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if err := s.listen(); err != nil {
+		return nil, err
+	}
+	if err := s.openStores(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.assemble(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) listen() (err error) {
+	if s.http = s.o.HTTPListener; s.http == nil {
+		if s.http, err = net.Listen("tcp", s.o.HTTPAddress); err != nil {
+			return fmt.Errorf("listen for agents and people (--http-address): %w", err)
+		}
+	}
+	if s.o.AccessURL == nil {
+		s.o.AccessURL = &url.URL{Scheme: "http", Host: s.http.Addr().String()}
+	}
+	if !s.o.Prometheus.Enable {
+		return nil
+	}
+	if s.prom = s.o.PrometheusListener; s.prom == nil {
+		if s.prom, err = net.Listen("tcp", s.o.Prometheus.Address); err != nil {
+			return fmt.Errorf("listen for Prometheus (--prometheus-address): %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Server) openStores(ctx context.Context) (err error) {
+	if s.o.StateDir != "" {
+		if err := os.MkdirAll(s.o.StateDir, 0o700); err != nil {
+			return fmt.Errorf("create state directory: %w", err)
+		}
+	}
+	if s.db, err = sqldb.Open(ctx, s.o.DatabaseDSN); err != nil {
+		return err
+	}
+	if s.catalog, err = catalog.Open(ctx, s.db, catalog.Options{Log: s.log}); err != nil {
+		return err
+	}
+	if s.ledger, err = ledger.Open(ctx, s.db, ledger.Options{Log: s.log, Registerer: s.registry}); err != nil {
+		return err
+	}
+	user, token, created, err := s.catalog.EnsureFirstUser(ctx, s.o.FirstUsername)
+	if err != nil {
+		return err
+	}
+	if created {
+		_, err = fmt.Fprintf(s.o.FirstToken, "first user %s was created; the token is shown only now:\n%s\n", user.Username, token)
+	}
+	return err
+}
+
+// assemble is one straight line of wiring.
+func (s *Server) assemble() (err error) {
+	relays := relayMap(s.o.AccessURL)
+	s.coordinator = coordinator.New(coordinator.Options{Log: s.log, DERPMap: relays})
+	table := exposition.NewTable()
+	s.publisher, err = republish.New(republish.Options{
+		Catalog: s.catalog, Ledger: s.ledger, Table: table, Log: s.log,
+		CollectAgentStats: s.o.Prometheus.CollectAgentStats, ByteWindow: s.o.Prometheus.ByteWindow,
+		Own: s.fill, Node: s.coordinator.Node, HeartbeatTimeout: 2 * s.o.AgentPingInterval,
+	})
+	if err != nil {
+		return err
+	}
+	s.agents, err = agentapi.New(agentapi.Options{
+		Catalog: s.catalog, Ledger: s.ledger, Publisher: s.publisher, Table: table, Log: s.log,
+		Tailnet: s.coordinator.Agent, DERPMap: relays,
+		ReportInterval: s.o.StatsInterval, PingInterval: s.o.AgentPingInterval, CollectOverlay: s.o.Prometheus.CollectOverlay,
+	})
+	if err != nil {
+		return err
+	}
+	people := controlapi.New(controlapi.Options{
+		Catalog: s.catalog, Log: s.log, Registerer: s.registry, OnChange: s.workspaceChanged,
+		Build: controlapi.Build{
+			ExternalURL: s.o.AccessURL.String(), Version: buildinfo.Get().Version,
+			AgentAPIVersion: wire.Version{Major: wire.Major, Minor: wire.ServerMinor}.String(),
+		},
+	})
+	mux := http.NewServeMux()
+	s.agents.Register(mux)
+	mux.HandleFunc("GET /derp/latency-check", func(http.ResponseWriter, *http.Request) {})
+	mux.Handle("/", people)
+	s.api = mux
+	s.metrics = exposition.NewHandler(exposition.HandlerOptions{
+		Page: s.publisher.Page, Registry: s.registry, Ready: s.ready.Load, Log: s.log,
+	})
+	return nil
+}
+
+// fill adds what the server counts about itself to its page.
+func (s *Server) fill(b *exposition.Builder) {
+	s.agents.Fill(b)
+	s.coordinator.Fill(b)
+	build := buildinfo.Get()
+	_ = b.Add("worktally_build_info", 1, exposition.Label{Name: "version", Value: build.Version},
+		exposition.Label{Name: "revision", Value: build.Revision}, exposition.Label{Name: "goversion", Value: build.GoVersion})
+}
+
+// Run serves until the context ends or something breaks.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.Close()
+	if err := s.publisher.Rebuild(ctx); err != nil {
+		return fmt.Errorf("rebuild the metrics page: %w", err)
+	}
+	outer, cancelOuter := context.WithCancel(context.WithoutCancel(ctx)) // for what stops last
+	defer cancelOuter()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var writers, front errgroup.Group
+	run := func(g *errgroup.Group, until context.Context, name string, f func(context.Context) error) {
+		g.Go(func() error {
+			err := f(until)
+			cancel() // nothing may go on without any of the others
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	inner, cancelInner := context.WithCancel(outer)
+	run(&writers, inner, "ledger", s.ledger.Run)
+	run(&writers, inner, "heartbeats", s.agents.Run)
+	run(&writers, inner, "page", s.publisher.Run)
+	run(&writers, inner, "history", s.purge)
+	run(&front, ctx, "api", func(ctx context.Context) error {
+		context.AfterFunc(ctx, func() { s.ready.Store(false); s.agents.Close(); s.coordinator.Close() })
+		return webserve.Serve(ctx, s.http, webserve.Options{Handler: s.api, Log: s.log})
+	})
+	var page errgroup.Group
+	if s.prom != nil {
+		run(&page, outer, "metrics page", func(ctx context.Context) error {
+			return webserve.Serve(ctx, s.prom, webserve.Options{Handler: s.metrics, ConfigFile: s.o.Prometheus.WebConfigFile, Log: s.log})
+		})
+		s.log.Info("serving metrics", "address", s.prom.Addr().String())
+	}
+	s.ready.Store(true)
+	s.log.Info("serving agents and people", "address", s.http.Addr().String(), "access_url", s.o.AccessURL.String())
+	errFront := front.Wait()
+	cancelInner()
+	errWriters := writers.Wait()
+	cancelOuter()
+	return errors.Join(errFront, errWriters, page.Wait())
+}
+
+// purge forgets history that is too old, once an hour.
+func (s *Server) purge(ctx context.Context) error {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if _, err := s.ledger.Purge(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			s.log.Warn("purge history", "err", err)
+		}
+	}
+}
+
+// Close releases what New opened. Run calls it.
+func (s *Server) Close() {
+	for _, l := range []net.Listener{s.http, s.prom} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	if s.db != nil {
+		_ = s.db.Close()
+	}
+}
+
+// workspaceChanged ends what belonged to the old state of a workspace at once:
+// series end, and agents connect again with what is valid now.
+func (s *Server) workspaceChanged(c controlapi.Change) {
+	s.publisher.WorkspaceChanged(c.Workspace.ID)
+	for _, id := range c.Revoked {
+		s.agents.Drop(id)
+	}
+	for _, agent := range c.Workspace.Agents {
+		s.agents.Drop(agent.ID)
+	}
+	if c.Deleted {
+		// The change was made; what is left in the ledger costs only space.
+		if err := s.ledger.ForgetWorkspace(context.Background(), c.Workspace.ID); err != nil {
+			s.log.Warn("forget the reports of a deleted workspace", "workspace", c.Workspace.Name, "err", err)
+		}
+	}
+}
+
+// HTTPAddr is the address for agents and people.
+func (s *Server) HTTPAddr() string { return s.http.Addr().String() }
+
+// PrometheusAddr is the address of the metrics page, "" if it is off.
+func (s *Server) PrometheusAddr() string {
+	if s.prom == nil {
+		return ""
+	}
+	return s.prom.Addr().String()
+}
