@@ -135,27 +135,26 @@ func (a *Agent) Run(ctx context.Context) error {
 	// with contexts of their own.
 	outer, stopOuter := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopOuter()
+	if r := a.o.Registerer; r != nil {
+		c := exposition.NewCollector(a.page)
+		if err := r.Register(c); err != nil {
+			a.closeListeners()
+			return fmt.Errorf("register metrics: %w", err)
+		}
+		defer r.Unregister(c)
+	}
 	var page errgroup.Group
 	if l := a.o.MetricsListener; l != nil {
 		page.Go(func() error {
 			return webserve.Serve(outer, l, webserve.Options{Handler: a.MetricsHandler(), ConfigFile: a.o.WebConfigFile, Log: a.log})
 		})
 	}
-	if r := a.o.Registerer; r != nil {
-		c := exposition.NewCollector(a.page)
-		if err := r.Register(c); err != nil {
-			return fmt.Errorf("register metrics: %w", err)
-		}
-		defer r.Unregister(c)
-	}
 	clientCtx, stopClient := context.WithCancel(outer)
 	var client errgroup.Group
 	client.Go(func() error { return a.client.Run(clientCtx) })
 	life, endLife := context.WithCancel(outer)
-	work, err := a.startServing(life)
-	if err == nil {
-		err = a.wait(ctx)
-	}
+	work := a.startServing(life)
+	err := a.wait(ctx)
 	a.stop(work, endLife)
 	stopClient()
 	_ = client.Wait() // its errors were logged; it returns none
@@ -175,42 +174,42 @@ func (a *Agent) wait(ctx context.Context) error {
 
 // serving is what runs between the first manifest and the stop.
 type serving struct {
-	group errgroup.Group
-	mu    sync.Mutex
-	ssh   *agentssh.Server
-	pty   *agentpty.Server
-	stop  bool
+	wait sync.WaitGroup
+
+	// mu guards everything below.
+	mu   sync.Mutex
+	ssh  *agentssh.Server
+	pty  *agentpty.Server
+	stop bool
 }
 
 // startServing starts what waits for an identity: SSH, terminals and scripts.
-func (a *Agent) startServing(life context.Context) (*serving, error) {
+func (a *Agent) startServing(life context.Context) *serving {
 	w := &serving{}
-	if err := a.recallIdentity(life); err != nil {
-		a.log.Warn("read cached identity", "err", err)
-	}
-	w.group.Go(func() error {
-		if !a.awaitIdentity(life) {
-			return nil
+	w.wait.Go(func() {
+		// The token, which the cache goes by, may take a while to get.
+		if err := a.recallIdentity(life); err != nil && life.Err() == nil {
+			a.log.Warn("read cached identity", "err", err)
 		}
-		return a.serveSessions(w)
+		if a.awaitIdentity(life) {
+			a.serveSessions(w)
+		}
 	})
-	w.group.Go(func() error {
+	w.wait.Go(func() {
 		select {
 		case <-a.firstManifest:
+			a.runScripts(life)
 		case <-life.Done():
-			return nil
 		}
-		a.runScripts(life)
-		return nil
 	})
-	return w, nil
+	return w
 }
 
-func (a *Agent) serveSessions(w *serving) error {
+func (a *Agent) serveSessions(w *serving) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stop {
-		return nil
+		return
 	}
 	if l := a.o.SSHListener; l != nil {
 		server, err := a.newSSH()
@@ -227,7 +226,9 @@ func (a *Agent) serveSessions(w *serving) error {
 			Log: a.log, Commands: a.commands, Tally: a.tally, Connections: a.newReporter(), Timeout: a.o.PTYTimeout,
 		})
 		if err != nil {
-			return err
+			a.log.Error("reconnecting terminals are not served", "err", err)
+			_ = l.Close()
+			return
 		}
 		w.pty = server
 		path, proto := stats.PathTCP, "TCP"
@@ -236,15 +237,13 @@ func (a *Agent) serveSessions(w *serving) error {
 		}
 		a.serve(w, "reconnecting terminals", func() error { return server.Serve(countnet.Listen(l, a.flow(path, proto))) })
 	}
-	return nil
 }
 
 func (a *Agent) serve(w *serving, what string, f func() error) {
-	w.group.Go(func() error {
+	w.wait.Go(func() {
 		if err := f(); err != nil {
 			a.log.Error("serving ended", "what", what, "err", err)
 		}
-		return nil
 	})
 }
 

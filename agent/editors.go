@@ -52,6 +52,9 @@ func mergeSettings(path string, keys map[string]any) error {
 		if err := json.Unmarshal(text, &settings); err != nil {
 			return fmt.Errorf("it is not plain JSON: %w", err)
 		}
+		if settings == nil {
+			return errors.New("it is not a JSON object")
+		}
 	}
 	changed := false
 	for k, v := range keys {

@@ -24,7 +24,7 @@ func (a *Agent) MetricsHandler() http.Handler {
 func (a *Agent) page() exposition.Page {
 	p := exposition.Page{Table: a.table, Sides: exposition.AgentPage}
 	p.Rows = append(p.Rows, a.processRow())
-	if id := a.identity.Load(); id != nil {
+	if id := a.identity.Load(); id != nil && id.names() != (exposition.Names{}) {
 		p.Rows = append(p.Rows, a.tallyRow(*id))
 	}
 	return p

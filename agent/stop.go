@@ -49,12 +49,12 @@ func (a *Agent) stop(w *serving, endLife context.CancelFunc) {
 	}
 	endLife()
 	_ = step("scripts", sessionsDrain, a.scripts.Close)
-	_ = w.group.Wait() // its parts log their errors
+	w.wait.Wait()
 	if a.manifest.Load() != nil {
 		_ = step("last report", lastReport, a.client.FlushReport)
 	}
 	a.client.SetLifecycle(final)
-	if a.client.Health().Connected {
+	if a.manifest.Load() != nil || a.client.Health().Connected {
 		_ = step("last words", lastWords, func(ctx context.Context) error {
 			return errors.Join(a.client.LifecycleReported(ctx), a.client.LogsSent(ctx))
 		})

@@ -31,8 +31,8 @@ func collect(ctx context.Context, commands Commands, script string, timeout time
 	var out capped
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = collectGrace
-	ownGroup(cmd)
-	cmd.Cancel = func() error { return killGroup(cmd) }
+	agentexec.OwnSession(cmd)
+	cmd.Cancel = func() error { return agentexec.Kill(cmd.Process) }
 	if err := cmd.Start(); err != nil {
 		return result{error: clean("start cmd: " + err.Error())}
 	}

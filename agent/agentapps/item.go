@@ -59,4 +59,3 @@ func (it *item) timeout() time.Duration {
 	}
 	return 3 * time.Second
 }
-

@@ -3,6 +3,7 @@
 package agentexec
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -86,8 +87,18 @@ func control(file *os.File, f func(fd int) error) error {
 // its own, without a terminal.
 func OwnSession(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
 
-// HangUp tells the process group that the process leads to end.
-func HangUp(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGHUP) }
+// HangUp tells the process group that the process leads to end. One that has
+// ended already is os.ErrProcessDone.
+func HangUp(p *os.Process) error { return signalGroup(p, syscall.SIGHUP) }
 
-// Kill kills the process group that the process leads.
-func Kill(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGKILL) }
+// Kill kills the process group that the process leads. One that has ended
+// already is os.ErrProcessDone.
+func Kill(p *os.Process) error { return signalGroup(p, syscall.SIGKILL) }
+
+func signalGroup(p *os.Process, s syscall.Signal) error {
+	err := syscall.Kill(-p.Pid, s)
+	if errors.Is(err, syscall.ESRCH) {
+		return os.ErrProcessDone
+	}
+	return err
+}

@@ -3,12 +3,15 @@ package agentpty
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"time"
 
+	"github.com/worktally/worktally/agent/agentexec"
 	"github.com/worktally/worktally/agent/stats"
 )
 
@@ -19,11 +22,12 @@ const lastOutput = time.Second
 // process is a command on a terminal. Everybody attached sees its output and may
 // type.
 type process struct {
-	s     *Server
-	cmd   *exec.Cmd
-	pty   *os.File
-	kill  context.CancelFunc
-	fails failures
+	s   *Server
+	cmd *exec.Cmd
+	// terminal is ours to close.
+	terminal *agentexec.Terminal
+	kill     context.CancelFunc
+	fails    failures
 	// done is closed when the process has ended and its attachments are finished.
 	done chan struct{}
 
@@ -50,20 +54,44 @@ func (s *Server) startProcess(fails failures, h hello, build func(context.Contex
 		s.o.Tally.TerminalFailed(stats.TerminalCreateCommand)
 		return nil, err
 	}
-	cmd.Cancel = func() error { return hangUp(cmd) }
+	cmd.Cancel = func() error { return agentexec.HangUp(cmd.Process) }
 	cmd.WaitDelay = killGrace
-	f, err := startPTY(cmd, h.Height, h.Width, nameTTY)
+	t, err := startOnTerminal(cmd, h, nameTTY)
 	if err != nil {
 		cancel()
 		s.o.Tally.TerminalFailed(fails.create)
 		return nil, err
 	}
 	p := &process{
-		s: s, cmd: cmd, pty: f, kill: cancel, fails: fails,
+		s: s, cmd: cmd, terminal: t, kill: cancel, fails: fails,
 		done: make(chan struct{}), attached: make(map[*attachment]struct{}),
 	}
 	go p.run() // awaited through done
 	return p, nil
+}
+
+// startOnTerminal starts the command on a new terminal.
+func startOnTerminal(cmd *exec.Cmd, h hello, nameTTY bool) (*agentexec.Terminal, error) {
+	t, err := agentexec.OpenTerminal()
+	if err != nil {
+		return nil, err
+	}
+	if nameTTY {
+		cmd.Env = append(cmd.Env, "SSH_TTY="+t.Name)
+	}
+	if err := errors.Join(resize(t, h.Height, h.Width), t.Start(cmd)); err != nil {
+		_ = t.Close()
+		return nil, fmt.Errorf("start on a terminal: %w", err)
+	}
+	return t, nil
+}
+
+// resize sets the size of a terminal; a zero leaves it as it is.
+func resize(t *agentexec.Terminal, height, width uint16) error {
+	if height == 0 || width == 0 {
+		return nil
+	}
+	return t.Resize(height, width)
 }
 
 // run carries the output until the process has ended.
@@ -80,7 +108,7 @@ func (p *process) run() {
 	case <-read:
 	case <-time.After(lastOutput):
 	}
-	p.pty.Close()
+	p.terminal.Close()
 	<-read
 	p.mu.Lock()
 	p.ended = true
@@ -101,12 +129,12 @@ func (p *process) stop() {
 func (p *process) read() {
 	buf := make([]byte, 4096) // what Linux returns at most
 	for {
-		n, err := p.pty.Read(buf)
+		n, err := p.terminal.Master.Read(buf)
 		if n > 0 {
 			p.broadcast(buf[:n])
 		}
 		if err != nil {
-			if !endOfOutput(err) && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) {
+			if !errors.Is(err, syscall.EIO) && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) {
 				p.s.o.Tally.TerminalFailed(p.fails.read)
 				p.s.log.Warn("read terminal", "err", err)
 			}
@@ -160,13 +188,13 @@ func (p *process) handle(m message) {
 	p.input.Lock()
 	defer p.input.Unlock()
 	if m.Data != "" {
-		_ = p.pty.SetWriteDeadline(time.Now().Add(p.s.o.WriteTimeout)) // an error would show in the write
-		if _, err := p.pty.WriteString(m.Data); err != nil && !errors.Is(err, os.ErrClosed) {
+		_ = p.terminal.Master.SetWriteDeadline(time.Now().Add(p.s.o.WriteTimeout)) // an error would show in the write
+		if _, err := p.terminal.Master.WriteString(m.Data); err != nil && !errors.Is(err, os.ErrClosed) {
 			p.s.o.Tally.TerminalFailed(stats.TerminalInputWriter)
 			p.s.log.Warn("write to terminal", "err", err)
 		}
 	}
-	if err := resizePTY(p.pty, m.Height, m.Width); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := resize(p.terminal, m.Height, m.Width); err != nil && !errors.Is(err, os.ErrClosed) {
 		p.s.o.Tally.TerminalFailed(stats.TerminalResize)
 		p.s.log.Warn("resize terminal", "err", err)
 	}

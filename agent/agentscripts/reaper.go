@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"sync"
 	"time"
+
+	"github.com/worktally/worktally/agent/agentexec"
 )
 
 // reaper ends the process group of one run. The zero value is ready.
@@ -24,10 +26,10 @@ func (g *reaper) interrupt(cmd *exec.Cmd, killAfter time.Duration) error {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if !g.over {
-			g.killed = killGroup(cmd) == nil
+			g.killed = agentexec.Kill(cmd.Process) == nil
 		}
 	})
-	return hangUp(cmd)
+	return agentexec.HangUp(cmd.Process)
 }
 
 // ended says that the process was awaited and returns what was done to it.

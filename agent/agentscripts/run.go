@@ -121,7 +121,7 @@ func (r *Runner) execute(ctx context.Context, j *job, stage stats.Stage) result 
 func (r *Runner) process(ctx context.Context, cmd *exec.Cmd, out *output) result {
 	stdout, stderr := &stream{out: out, level: slog.LevelInfo}, &stream{out: out, level: slog.LevelError}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	ownGroup(cmd)
+	agentexec.OwnSession(cmd)
 	cmd.WaitDelay = r.o.Drain
 	var group reaper
 	cmd.Cancel = func() error { return group.interrupt(cmd, r.o.Drain-r.o.Drain/10) }

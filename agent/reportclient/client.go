@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"storj.io/drpc"
 
 	"github.com/worktally/worktally/agent/stats"
 	"github.com/worktally/worktally/internal/retry"
@@ -71,6 +72,8 @@ type Client struct {
 	timings     *timingQueue
 	banners     atomic.Pointer[[]*agentpb.BannerConfig]
 	health      health
+	// open dials; tests replace it.
+	open func(context.Context) (drpc.Conn, error)
 	// shutdown ends when BeginShutdown is called.
 	shutdown      context.Context
 	beginShutdown context.CancelFunc
@@ -91,6 +94,7 @@ func New(o Options) (*Client, error) {
 	if o.HTTPClient == nil {
 		o.HTTPClient = http.DefaultClient
 	}
+	o.HTTPClient = withoutLeaks(o.HTTPClient, o.URL)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -112,13 +116,15 @@ func New(o Options) (*Client, error) {
 		timings:     newTimingQueue(o.Tally),
 	}
 	c.reporter = newReporter(o.Tally, o.Outbox, o.Log, &c.health)
+	c.open = c.dial
 	c.shutdown, c.beginShutdown = context.WithCancel(context.Background())
 	return c, nil
 }
 
 // Run keeps a session with the server until the context ends. A lost session is
 // dialled again after a jittered, growing delay, which starts over once a session
-// was established.
+// has stood for as long as the longest delay: a server that accepts sessions and
+// ends them at once must not be dialled ten times a second.
 func (c *Client) Run(ctx context.Context) error {
 	defer c.beginShutdown()
 	g, ctx := errgroup.WithContext(ctx)
@@ -134,13 +140,16 @@ func (c *Client) keepSession(ctx context.Context) {
 	delay := retry.New(c.o.ReconnectMin, c.o.ReconnectMax)
 	quiet := retry.NewLog(c.log, "session with the server")
 	for reconnect := false; ctx.Err() == nil; {
+		began := time.Now()
 		established, err := c.session(ctx, reconnect)
 		if ctx.Err() != nil {
 			return
 		}
 		if established {
 			reconnect = true
-			delay.Reset()
+			if time.Since(began) >= c.o.ReconnectMax {
+				delay.Reset()
+			}
 			quiet.Succeeded()
 			c.log.Info("session with the server ended", "err", err)
 		} else {

@@ -54,7 +54,8 @@ func (e Connection) message() *agentpb.Connection {
 		Id: e.ID[:], Action: agentpb.Connection_CONNECT, Type: connectionType(e.Kind.Family),
 		Timestamp: timestamppb.New(e.At), Ip: e.IP, AppName: e.Kind.App,
 	}
-	if m.Ip == "localhost" {
+	if m.Ip == "" || m.Ip == "localhost" {
+		// A unix socket has no address; a server of 2025 refuses an empty one.
 		m.Ip = "127.0.0.1"
 	}
 	if e.Ended {
@@ -96,6 +97,9 @@ func (q *connectionQueue) send(ctx context.Context, api agentpb.DRPCAgentClient)
 		q.queue.pop()
 	}
 }
+
+// pause keeps a failing sender from spinning.
+const pause = time.Second
 
 // refused sorts the error of a call whose content the server may not like: drop
 // says that the server answered and will not take it. Any other error is the

@@ -8,9 +8,11 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/coder/websocket"
+	"storj.io/drpc"
 
 	"github.com/worktally/worktally/wire"
 )
@@ -21,6 +23,8 @@ const dialTimeout = 30 * time.Second
 // apiVersion is the lowest version that has every call an agent of ours makes,
 // so that it is accepted by as many servers as possible: no peer negotiates.
 const apiVersion = "2.4"
+
+const maxRedirects = 10
 
 const (
 	rpcPath    = "/api/v2/workspaceagents/me/rpc"
@@ -43,7 +47,9 @@ func (c *Client) header(ctx context.Context) (http.Header, error) {
 		if err != nil {
 			return nil, fmt.Errorf("extra headers: %w", err)
 		}
-		h = extra.Clone()
+		for key, values := range extra {
+			h[key] = slices.Clone(values)
+		}
 	}
 	token, err := c.o.Token(ctx)
 	if err != nil {
@@ -55,7 +61,7 @@ func (c *Client) header(ctx context.Context) (http.Header, error) {
 }
 
 // dial opens a session. The connection lives until it is closed.
-func (c *Client) dial(ctx context.Context) (*wire.Client, error) {
+func (c *Client) dial(ctx context.Context) (drpc.Conn, error) {
 	h, err := c.header(ctx)
 	if err != nil {
 		return nil, err
@@ -76,10 +82,30 @@ func (c *Client) dial(ctx context.Context) (*wire.Client, error) {
 // dialError says what the server answered, if it answered.
 func dialError(u *url.URL, resp *http.Response, err error) error {
 	where := u.Scheme + "://" + u.Host + u.Path
-	if resp == nil {
+	if resp == nil || resp.StatusCode == http.StatusSwitchingProtocols {
 		return fmt.Errorf("open session with %s: %w", where, err)
 	}
 	return fmt.Errorf("open session with %s: %s", where, answerText(resp))
+}
+
+// withoutLeaks returns a client that does what c does and keeps the token from
+// other hosts that the server redirects to. The library itself does so for
+// cookies only.
+func withoutLeaks(c *http.Client, home *url.URL) *http.Client {
+	careful := *c
+	careful.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		if r.URL.Hostname() != home.Hostname() {
+			r.Header.Del(wire.TokenHeader)
+		}
+		if c.CheckRedirect != nil {
+			return c.CheckRedirect(r, via)
+		}
+		if len(via) >= maxRedirects {
+			return fmt.Errorf("stopped after %d redirects", maxRedirects)
+		}
+		return nil
+	}
+	return &careful
 }
 
 // answerText reads what an unsuccessful answer says.

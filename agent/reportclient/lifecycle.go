@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -58,6 +57,3 @@ func (l *lifecycle) send(ctx context.Context, api agentpb.DRPCAgentClient) error
 		l.queue.pop()
 	}
 }
-
-// pause keeps a failing sender from spinning.
-const pause = time.Second

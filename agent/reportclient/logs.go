@@ -3,6 +3,7 @@ package reportclient
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,7 +17,7 @@ import (
 
 // The limits of logs (contract agent-api.md section 6.4).
 const (
-	maxLogBytes   = 1 << 20 // queued, and in one batch, and in one line
+	maxLogBytes   = 1 << 20 // queued over all sources, so in one batch and one line too
 	logOverhead   = 21
 	logFlushAfter = time.Second
 	logCheckEvery = 250 * time.Millisecond
@@ -59,21 +60,17 @@ func (c *Client) Log(source uuid.UUID, line LogLine) {
 	text := strings.ToValidUTF8(line.Text, invalidText)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.full || len(text) > maxLogBytes-logOverhead || q.bytes+len(text) > maxLogBytes {
+	if q.full || q.bytes+logSize(text) > maxLogBytes {
 		q.tally.Drop(stats.DropLogLines, 1)
 		return
 	}
-	q.bytes += len(text)
+	q.bytes += logSize(text)
 	s := q.sourceLocked(source)
 	s.lines = append(s.lines, &agentpb.Log{CreatedAt: timestamppb.New(line.Time), Output: text, Level: line.Level})
 }
 
-// FlushLogs sends what waits for the source without delay.
-func (c *Client) FlushLogs(source uuid.UUID) {
-	c.logs.mu.Lock()
-	c.logs.sourceLocked(source).urgent = true
-	c.logs.mu.Unlock()
-}
+// logSize is what a line counts for, wherever it is bounded.
+func logSize(text string) int { return len(text) + logOverhead }
 
 // LogsSent waits until no line is waiting.
 func (c *Client) LogsSent(ctx context.Context) error {
@@ -83,7 +80,6 @@ func (c *Client) LogsSent(ctx context.Context) error {
 		left, changed := q.bytes, q.changed
 		for _, s := range q.sources {
 			s.urgent = true
-			left += len(s.lines)
 		}
 		q.mu.Unlock()
 		if left == 0 {
@@ -131,22 +127,15 @@ func (q *logQueue) batch(now time.Time) (*logSource, []*agentpb.Log) {
 	if s == nil {
 		return nil, nil
 	}
-	size, n := 0, 0
-	for n < len(s.lines) {
-		size += len(s.lines[n].GetOutput()) + logOverhead
-		if size > maxLogBytes && n > 0 {
-			break
-		}
-		n++
-	}
-	return s, s.lines[:n:n]
+	// All that may wait fits into one batch.
+	return s, slices.Clip(s.lines)
 }
 
 func (q *logQueue) sent(s *logSource, lines []*agentpb.Log, full bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, l := range lines {
-		q.bytes -= len(l.GetOutput())
+		q.bytes -= logSize(l.GetOutput())
 	}
 	s.lines = s.lines[len(lines):]
 	s.flushed = time.Now()

@@ -25,9 +25,10 @@ const maxEventLine = 64 << 10
 // agent-api.md section 3.3) until it comes, the server says that it never will,
 // or the context ends.
 func (c *Client) watchReinit(ctx context.Context) {
-	delay := retry.New(c.o.ReconnectMin, time.Minute)
+	delay := retry.New(c.o.ReconnectMin, c.o.ReconnectMax)
 	for ctx.Err() == nil {
-		reason, err := c.awaitReinit(ctx, delay)
+		began := time.Now()
+		reason, err := c.awaitReinit(ctx)
 		switch {
 		case err == nil:
 			c.log.Info("the server asks the agent to start over", "reason", reason)
@@ -38,13 +39,16 @@ func (c *Client) watchReinit(ctx context.Context) {
 			return
 		}
 		c.log.Debug("listen for reinitialisation", "err", err)
+		if time.Since(began) >= c.o.ReconnectMax {
+			delay.Reset()
+		}
 		if delay.Wait(ctx) != nil {
 			return
 		}
 	}
 }
 
-func (c *Client) awaitReinit(ctx context.Context, delay *retry.Backoff) (reason string, err error) {
+func (c *Client) awaitReinit(ctx context.Context) (reason string, err error) {
 	h, err := c.header(ctx)
 	if err != nil {
 		return "", err
@@ -61,7 +65,6 @@ func (c *Client) awaitReinit(ctx context.Context, delay *retry.Backoff) (reason 
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
-		delay.Reset()
 		return readReinit(resp.Body)
 	case http.StatusConflict:
 		return "", errNoReinit
@@ -75,7 +78,8 @@ func readReinit(body io.Reader) (reason string, err error) {
 	lines.Buffer(nil, maxEventLine)
 	event := ""
 	for lines.Scan() {
-		field, value, _ := strings.Cut(lines.Text(), ":")
+		line := lines.Text()
+		field, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
 		switch {
 		case field == "event":
@@ -88,7 +92,7 @@ func readReinit(body io.Reader) (reason string, err error) {
 				return "", fmt.Errorf("read event: %w", err)
 			}
 			return e.Reason, nil
-		case field == "":
+		case line == "":
 			event = ""
 		}
 	}

@@ -30,17 +30,24 @@ func (r *reporter) deliverOurs(ctx context.Context, api agentpb.DRPCAgentClient)
 	size := 0
 	for _, record := range records {
 		w := windowMessage(record, now)
-		if size += proto.Size(w); size > maxReportBytes && len(sent) > 0 {
+		size += proto.Size(w)
+		if len(sent) == maxHistory || len(sent) > 0 && size > maxReportBytes {
 			break
 		}
 		req.Windows = append(req.Windows, w)
 		sent[record.ID()] = record
 	}
 	req.NoOlderEpochPending = !hasOtherEpoch(records, epoch)
+	if records[0].Totals != nil {
+		r.mu.Lock()
+		r.unanswered = records[0]
+		r.mu.Unlock()
+	}
 	resp, err := r.call(ctx, api, &agentpb.UpdateStatsRequest{Stats: &agentpb.Stats{}, Worktally: req})
 	if err != nil {
 		return false, err
 	}
+	r.answered()
 	acknowledged := r.takeAcknowledgements(resp.GetWorktally().GetAcknowledged(), sent)
 	left, _ := r.outbox.State()
 	// A server that acknowledges nothing is asked again with the next window.
@@ -58,14 +65,15 @@ func hasOtherEpoch(records []*Record, epoch uuid.UUID) bool {
 
 func (r *reporter) takeAcknowledgements(acks []*worktallypb.Acknowledgement, sent map[RecordID]*Record) int {
 	var ids []RecordID
-	refused := false
+	refused, unknown := false, 0
 	for _, ack := range acks {
 		epoch, err := wire.UUID("epoch", ack.GetEpoch())
 		record, ok := sent[RecordID{epoch, ack.GetSequence()}]
 		if err != nil || !ok {
-			r.log.Warn("the server acknowledges what was not sent", "sequence", ack.GetSequence())
+			unknown++
 			continue
 		}
+		delete(sent, record.ID()) // one answer counts
 		ids = append(ids, record.ID())
 		if reason := ack.GetRefused(); reason != "" {
 			refused = true
@@ -76,7 +84,10 @@ func (r *reporter) takeAcknowledgements(acks []*worktallypb.Acknowledgement, sen
 			}
 			continue
 		}
-		r.noteDelivered(record)
+		r.noteDelivered(record, true)
+	}
+	if unknown > 0 {
+		r.log.Warn("the server acknowledges windows that were not sent", "acknowledgements", unknown)
 	}
 	if err := r.outbox.Acknowledge(ids); err != nil {
 		r.log.Error("remove acknowledged report windows", "err", err)

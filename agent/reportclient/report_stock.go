@@ -25,6 +25,10 @@ func (r *reporter) deliverStock(ctx context.Context, api agentpb.DRPCAgentClient
 		return false, nil
 	}
 	newest := records[0]
+	if newest.Totals == nil {
+		// A server of ours has taken the totals in, and history means nothing here.
+		return false, r.forget(records)
+	}
 	rx, tx := byteTotals(newest.Totals)
 	r.mu.Lock()
 	known := r.stock
@@ -35,16 +39,17 @@ func (r *reporter) deliverStock(ctx context.Context, api agentpb.DRPCAgentClient
 	r.mu.Lock()
 	r.stock = cursor{rx, tx}
 	r.mu.Unlock()
+	r.noteDelivered(newest, false)
+	r.succeeded()
+	return false, r.forget(records)
+}
+
+func (r *reporter) forget(records []*Record) error {
 	ids := make([]RecordID, len(records))
 	for i, record := range records {
 		ids[i] = record.ID()
 	}
-	if err := r.outbox.Acknowledge(ids); err != nil {
-		return false, err
-	}
-	r.noteDelivered(newest)
-	r.succeeded()
-	return false, nil
+	return r.outbox.Acknowledge(ids)
 }
 
 func byteTotals(totals []stats.Series) (rx, tx uint64) {

@@ -14,7 +14,6 @@ import (
 	"github.com/worktally/worktally/agent/stats"
 	"github.com/worktally/worktally/internal/retry"
 	"github.com/worktally/worktally/wire/agentpb"
-	"github.com/worktally/worktally/wire/worktallypb"
 )
 
 // protocol is the version of our extension.
@@ -36,7 +35,8 @@ type reporter struct {
 	log    *slog.Logger
 	health *health
 
-	// cutting serialises cuts, which write to the outbox. It is taken before mu.
+	// cutting serialises what writes records or begins an epoch. It is taken
+	// before mu.
 	cutting sync.Mutex
 
 	// mu guards everything below.
@@ -48,10 +48,15 @@ type reporter struct {
 	// what came after.
 	base     map[string]float64
 	interval time.Duration
-	// acked are the newest totals of the tally that a server has acknowledged.
-	acked     []stats.Series
-	stock     cursor
-	delivered uint64 // highest sequence that left the outbox
+	// newest are the totals of the newest record; acked are the newest that a
+	// server of ours has taken in.
+	newest, acked []stats.Series
+	// unanswered is the record whose totals were sent last, until the answer. If
+	// the answer is lost, the next hello tells whether they were taken in.
+	unanswered *Record
+	stock      cursor
+	delivered  uint64 // highest sequence of the epoch that a server has taken in
+	urgent     bool   // somebody waits for the newest record
 	// changed is closed and replaced when there is something to do.
 	changed chan struct{}
 }
@@ -68,10 +73,24 @@ func (r *reporter) signalLocked() {
 	r.changed = make(chan struct{})
 }
 
+// identify says whose counts are cut from now on. Another owner gets another
+// epoch, which begins where the records of the one before end.
 func (r *reporter) identify(id identity) {
+	r.cutting.Lock()
+	defer r.cutting.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.id != nil && *r.id != id {
+		r.beginEpochLocked(r.newest)
+	}
 	r.id = &id
+	r.signalLocked()
+}
+
+// beginEpochLocked starts an epoch whose totals are what is counted beyond base.
+func (r *reporter) beginEpochLocked(base []stats.Series) {
+	r.base, r.acked = byKey(base), base
+	r.epoch, r.sequence, r.delivered = uuid.New(), 0, 0
 	r.signalLocked()
 }
 
@@ -103,7 +122,7 @@ func (r *reporter) cut(ctx context.Context) {
 		select {
 		case <-fire:
 			last = time.Now()
-			r.cutNow()
+			r.cutNow(false)
 		case <-changed:
 		case <-ctx.Done():
 			due.Stop()
@@ -113,14 +132,14 @@ func (r *reporter) cut(ctx context.Context) {
 	}
 }
 
-// cutNow closes the window and returns the sequence of its record, 0 if nobody
-// owns it yet.
-func (r *reporter) cutNow() uint64 {
+// cutNow closes the window and returns its record, nil if nobody owns it yet.
+// An urgent one does not wait for its moment after a reconnect.
+func (r *reporter) cutNow(urgent bool) *Record {
 	r.cutting.Lock()
 	defer r.cutting.Unlock()
 	record := r.nextRecord()
 	if record == nil {
-		return 0
+		return nil
 	}
 	dropped, err := r.outbox.Append(record)
 	if err != nil {
@@ -131,8 +150,9 @@ func (r *reporter) cutNow() uint64 {
 	r.tally.Drop(stats.DropReportHistory, dropped)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.urgent = r.urgent || urgent
 	r.signalLocked()
-	return record.Sequence
+	return record
 }
 
 func (r *reporter) nextRecord() *Record {
@@ -143,6 +163,7 @@ func (r *reporter) nextRecord() *Record {
 	}
 	w := r.tally.CutWindow()
 	r.sequence++
+	r.newest = w.Totals
 	return &Record{
 		Workspace: r.id.workspace, Agent: r.id.agent, Epoch: r.epoch, Sequence: r.sequence, Base: r.base,
 		Length: w.End.Sub(w.Start), End: w.End, Totals: w.Totals, Gauges: w.Gauges, RxBytes: w.RxBytes, TxBytes: w.TxBytes,
@@ -155,12 +176,8 @@ func (r *reporter) session(ctx context.Context, api agentpb.DRPCAgentClient, rec
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	interval := r.interval
-	r.mu.Unlock()
 	if reconnect {
-		// A restarted server must not get everybody's report at once.
-		if err := retry.Sleep(ctx, rand.N(interval)); err != nil {
+		if err := r.scatter(ctx); err != nil {
 			return err
 		}
 	}
@@ -169,6 +186,9 @@ func (r *reporter) session(ctx context.Context, api agentpb.DRPCAgentClient, rec
 		deliver = r.deliverOurs
 	}
 	for {
+		if err := retry.Sleep(ctx, callGap+rand.N(callGap/2)); err != nil {
+			return err
+		}
 		r.mu.Lock()
 		changed := r.changed
 		r.mu.Unlock()
@@ -178,9 +198,6 @@ func (r *reporter) session(ctx context.Context, api agentpb.DRPCAgentClient, rec
 			return err
 		}
 		if more {
-			if err := retry.Sleep(ctx, callGap+rand.N(callGap/2)); err != nil {
-				return err
-			}
 			continue
 		}
 		select {
@@ -191,27 +208,28 @@ func (r *reporter) session(ctx context.Context, api agentpb.DRPCAgentClient, rec
 	}
 }
 
-// hello asks for the interval and finds out whether the server is one of ours.
-func (r *reporter) hello(ctx context.Context, api agentpb.DRPCAgentClient) (ours bool, err error) {
+// scatter waits for a random moment of the interval, because a restarted server
+// must not get everybody's report at once. What is urgent does not wait.
+func (r *reporter) scatter(ctx context.Context) error {
 	r.mu.Lock()
-	epoch, sequence := r.epoch, r.sequence
+	moment := time.NewTimer(rand.N(r.interval))
 	r.mu.Unlock()
-	resp, err := r.call(ctx, api, &agentpb.UpdateStatsRequest{
-		Worktally: &worktallypb.ReportRequest{Protocol: protocol, Epoch: epoch[:], LastSequence: sequence},
-	})
-	if err != nil {
-		return false, fmt.Errorf("say hello: %w", err)
+	defer moment.Stop()
+	for {
+		r.mu.Lock()
+		urgent, changed := r.urgent, r.changed
+		r.mu.Unlock()
+		if urgent {
+			return nil
+		}
+		select {
+		case <-moment.C:
+			return nil
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	ext := resp.GetWorktally()
-	if ext.GetProtocol() == 0 {
-		return false, nil
-	}
-	if ext.GetLastSequence() > sequence {
-		r.log.Warn("the server knows more of this epoch than the agent; starting a new one",
-			"server_sequence", ext.GetLastSequence(), "sequence", sequence)
-		r.newEpoch(epoch)
-	}
-	return true, nil
 }
 
 // call makes one UpdateStats call and takes in the interval of the answer.
@@ -232,50 +250,46 @@ func (r *reporter) call(ctx context.Context, api agentpb.DRPCAgentClient, req *a
 	return resp, nil
 }
 
-// newEpoch starts an epoch in place of old, whose totals the server will not
-// take any more. Everything that no server has acknowledged belongs to the new
-// one.
-func (r *reporter) newEpoch(old uuid.UUID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.epoch != old {
-		return
-	}
-	r.base = byKey(r.acked)
-	r.epoch, r.sequence, r.delivered = uuid.New(), 0, 0
-}
-
 // succeeded notes an acknowledged report.
 func (r *reporter) succeeded() {
 	r.health.ok.Add(1)
 	r.health.lastSuccess.Store(time.Now().UnixMicro())
 }
 
-// noteDelivered remembers the newest record that a server has taken in.
-func (r *reporter) noteDelivered(record *Record) {
+// noteDelivered remembers the newest record that a server has taken in. Only one
+// of ours has taken in its totals.
+func (r *reporter) noteDelivered(record *Record, ours bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if record.Epoch == r.epoch && record.Sequence > r.delivered {
-		r.delivered = record.Sequence
-		if record.Totals != nil {
-			r.acked = record.Totals
-		}
-		r.signalLocked()
+	if record.Epoch != r.epoch || record.Sequence <= r.delivered {
+		return
 	}
+	r.delivered = record.Sequence
+	if ours && record.Totals != nil {
+		r.acked = record.Totals
+	}
+	r.signalLocked()
 }
 
-// FlushReport cuts a window and waits until the server has acknowledged it.
+// FlushReport cuts a window and waits until a server has taken it in. One that a
+// server refuses is cut once more, in the epoch that follows the refusal.
 func (c *Client) FlushReport(ctx context.Context) error {
 	r := c.reporter
-	sequence := r.cutNow()
-	if sequence == 0 {
+	record := r.cutNow(true)
+	if record == nil {
 		return errors.New("the agent has no manifest yet")
 	}
-	for {
+	for again := true; ; {
 		r.mu.Lock()
-		done, changed := r.delivered >= sequence, r.changed
+		moved, done, changed := r.epoch != record.Epoch, r.delivered >= record.Sequence, r.changed
 		r.mu.Unlock()
-		if done {
+		switch {
+		case moved && again:
+			record, again = r.cutNow(true), false
+			continue
+		case moved:
+			return errors.New("the server refuses the last report")
+		case done:
 			return nil
 		}
 		select {

@@ -20,7 +20,7 @@ const callTimeout = 30 * time.Second
 // session opens a session and serves it until it ends. established says that
 // the server accepted it.
 func (c *Client) session(ctx context.Context, reconnect bool) (established bool, err error) {
-	conn, err := c.dial(ctx)
+	conn, err := c.open(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -60,7 +60,10 @@ func (c *Client) session(ctx context.Context, reconnect bool) (established bool,
 				s.run(ctx, g, r.Name, r.Run)
 			}
 		}
-		return c.reporter.session(ctx, api, reconnect)
+		s.run(ctx, g, "reports", func(ctx context.Context, api agentpb.DRPCAgentClient) error {
+			return c.reporter.session(ctx, api, reconnect)
+		})
+		return nil
 	})
 	return true, g.Wait()
 }

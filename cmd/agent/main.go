@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	_ "time/tzdata" // schedules name time zones, and a container may have none
 
 	"github.com/worktally/worktally/agent/agentexec"
 	"github.com/worktally/worktally/agent/agentgit"
@@ -47,6 +48,8 @@ func run(ctx context.Context, p process) int {
 		return agentgit.Askpass(ctx, p.args, p.getenv, helperClient(), p.stdout, p.stderr)
 	case len(p.args) > 0 && p.args[0] == "gitssh":
 		return agentgit.GitSSH(ctx, p.args[1:], p.getenv, helperClient(), p.stdin, p.stdout, p.stderr)
+	case len(p.args) > 1 && p.args[0] == "external-auth" && p.args[1] == "access-token":
+		return agentgit.AccessToken(ctx, p.args[2:], p.getenv, helperClient(), p.stdout, p.stderr)
 	case len(p.args) > 0 && p.args[0] == "agent-exec":
 		if err := agentexec.RunPriority(p.args[1:]); err != nil {
 			fmt.Fprintf(p.stderr, "worktally-agent: %v\n", err)

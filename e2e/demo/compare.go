@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/worktally/worktally/e2e/stack"
 )
 
 // awaitStart waits until the start scripts have ended and the server knows.
@@ -16,8 +17,8 @@ func (d *demo) awaitStart(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for name, p := range map[string]page{"agent": agent, "server": server} {
-			if p.sum("coderd_agentstats_startup_script_seconds", `success="false"`) <= 0 {
+		for name, p := range map[string]stack.Page{"agent": agent, "server": server} {
+			if p.Sum("coderd_agentstats_startup_script_seconds", `success="false"`) <= 0 {
 				return fmt.Errorf("the %s's page has no startup_script_seconds", name)
 			}
 		}
@@ -41,7 +42,7 @@ func (d *demo) awaitSessions(ctx context.Context) error {
 			return err
 		}
 		for name, want := range gauges() {
-			if a, s := agent.sum(name), server.sum(name); a != want || s != want {
+			if a, s := agent.Sum(name), server.Sum(name); a != want || s != want {
 				return fmt.Errorf("%s is %v on the agent's page and %v on the server's, not %v", name, a, s, want)
 			}
 		}
@@ -76,17 +77,17 @@ func (d *demo) compare(ctx context.Context) error {
 type counts struct{ ok, failed int }
 
 func (d *demo) runs() (counts, error) {
-	text, err := os.ReadFile(filepath.Join(d.dir, "runs"))
+	text, err := os.ReadFile(d.Path("runs"))
 	if err != nil {
 		return counts{}, err
 	}
 	return counts{ok: strings.Count(string(text), "true\n"), failed: strings.Count(string(text), "false\n")}, nil
 }
 
-func (d *demo) differences(agent, server page, runs counts) error {
+func (d *demo) differences(agent, server stack.Page, runs counts) error {
 	var errs []error
 	check := func(what string, done float64, name string, labels ...string) {
-		a, s := agent.sum(name, labels...), server.sum(name, labels...)
+		a, s := agent.Sum(name, labels...), server.Sum(name, labels...)
 		if a != done || s != done {
 			errs = append(errs, fmt.Errorf("%s: the demo did %s, the agent's page says %s, the server's %s", what, number(done), number(a), number(s)))
 		}
@@ -100,13 +101,13 @@ func (d *demo) differences(agent, server page, runs counts) error {
 	for name := range gauges() {
 		check("gauge "+name, 0, name)
 	}
-	to, from := d.sshProxy.Counts()
+	to, from := d.agent.SSH.Counts()
 	check("bytes received over SSH", float64(to), "agent_network_receive_bytes_total", `path="tcp"`)
 	check("bytes sent over SSH", float64(from), "agent_network_transmit_bytes_total", `path="tcp"`)
-	to, from = d.ptyProxy.Counts()
+	to, from = d.agent.PTY.Counts()
 	check("bytes received by the terminal", float64(to), "agent_network_receive_bytes_total", `path="unix"`)
 	check("bytes sent by the terminal", float64(from), "agent_network_transmit_bytes_total", `path="unix"`)
-	if got, want := server.sum("worktally_workspace_bytes_total"), agent.sum("agent_network_receive_bytes_total")+agent.sum("agent_network_transmit_bytes_total"); got != want {
+	if got, want := server.Sum("worktally_workspace_bytes_total"), agent.Sum("agent_network_receive_bytes_total")+agent.Sum("agent_network_transmit_bytes_total"); got != want {
 		errs = append(errs, fmt.Errorf("bytes of the deployment: %s, the agent counted %s", number(got), number(want)))
 	}
 	return errors.Join(errs...)

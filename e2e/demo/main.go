@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -32,11 +31,11 @@ func main() {
 
 // run is the demo from the beginning to the end, one step a line.
 func run(ctx context.Context, dir, bin, spec string, once bool) (err error) {
-	d, err := newDemo(dir, bin, spec)
+	d, err := newDemo(ctx, dir, bin, spec)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.stop()) }()
+	defer func() { d.sessions.kill(); err = errors.Join(err, d.Close()) }()
 	started := time.Now()
 	steps := []struct {
 		what string
@@ -60,7 +59,7 @@ func run(ctx context.Context, dir, bin, spec string, once bool) (err error) {
 		return err
 	}
 	fmt.Printf("\nserver  http://%s        metrics http://%s/metrics\nagent   ssh to %s   metrics http://%s/metrics\nfiles   %s (logs, state, keys)\n",
-		d.serverAddr, d.serverPage, d.sshProxy.Addr(), d.agentPage, d.dir)
+		d.server.Address, d.server.Page, d.agent.SSH.Addr(), d.agent.Page, d.Dir)
 	if !once {
 		fmt.Println("\nup until Ctrl-C")
 		<-ctx.Done()
@@ -74,6 +73,6 @@ func run(ctx context.Context, dir, bin, spec string, once bool) (err error) {
 		return err
 	}
 	fmt.Printf("%6.1fs  equal: the agent's page, the server's page, and what the demo did (kept in %s and %s)\n",
-		time.Since(started).Seconds(), filepath.Join(d.dir, agentProm), filepath.Join(d.dir, serverProm))
+		time.Since(started).Seconds(), d.Path(agentProm), d.Path(serverProm))
 	return nil
 }

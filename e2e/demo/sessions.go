@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -40,49 +39,10 @@ func (s *sessions) kill() {
 	}
 }
 
-func (d *demo) keyFile() string { return filepath.Join(d.dir, "key") }
-
-func (d *demo) makeKey(ctx context.Context) error {
-	out, err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", d.keyFile()).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("ssh-keygen: %w: %s", err, out)
-	}
-	return nil
-}
-
-// sshOptions are those of every OpenSSH program.
-func (d *demo) sshOptions() []string {
-	return []string{
-		"-F", "/dev/null", "-i", d.keyFile(), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
-		"-o", "UserKnownHostsFile=" + filepath.Join(d.dir, "known_hosts"), "-o", "StrictHostKeyChecking=accept-new",
-	}
-}
-
-func (d *demo) sshHost() (host, port string) {
-	host, port, _ = net.SplitHostPort(d.sshProxy.Addr().String())
-	return host, port
-}
-
-// ssh builds an OpenSSH command.
-func (d *demo) ssh(args ...string) *exec.Cmd {
-	host, port := d.sshHost()
-	all := append(d.sshOptions(), "-p", port)
-	cmd := exec.Command("ssh", append(append(all, args[:len(args)-1]...), "demo@"+host, args[len(args)-1])...)
-	cmd.Env = d.environ()
-	return cmd
-}
-
 // openSessions runs a command and a file transfer to their end and leaves an SSH
 // shell, a VS Code session and a terminal open.
 func (d *demo) openSessions(ctx context.Context) error {
-	// The agent opens its listener before it knows whom it serves.
-	if err := d.await(ctx, func() error {
-		_, err := os.Stat(filepath.Join(d.dir, "pty.sock"))
-		return err
-	}); err != nil {
-		return err
-	}
-	out, err := d.ssh("echo hello; exit 7").Output()
+	out, err := d.SSHCommand(ctx, d.agent.SSH.Addr(), "echo hello; exit 7").Output()
 	exit := new(exec.ExitError)
 	if !errors.As(err, &exit) || exit.ExitCode() != 7 || string(out) != "hello\n" {
 		return fmt.Errorf("ssh command: %q, %v", out, err)
@@ -103,7 +63,7 @@ func (d *demo) openSessions(ctx context.Context) error {
 
 // hold starts a session that lives until its input is closed.
 func (d *demo) hold(args ...string) error {
-	cmd := d.ssh(args...)
+	cmd := d.SSHCommand(context.Background(), d.agent.SSH.Addr(), args...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -120,13 +80,11 @@ func (d *demo) hold(args ...string) error {
 func (d *demo) transfer(ctx context.Context) error {
 	content := make([]byte, 3<<20)
 	_, _ = rand.Read(content)
-	up, down := filepath.Join(d.dir, "up.bin"), filepath.Join(d.dir, "down.bin")
+	up, down := d.Path("up.bin"), d.Path("down.bin")
 	if err := os.WriteFile(up, content, 0o600); err != nil {
 		return err
 	}
-	host, port := d.sshHost()
-	cmd := exec.CommandContext(ctx, "sftp", append(d.sshOptions(), "-P", port, "-b", "-", "demo@"+host)...)
-	cmd.Env = d.environ()
+	cmd := d.SFTPCommand(ctx, d.agent.SSH.Addr())
 	cmd.Stdin = strings.NewReader("put " + up + " demo.bin\nget demo.bin " + down + "\nrm demo.bin\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
@@ -143,7 +101,7 @@ func (d *demo) transfer(ctx context.Context) error {
 
 // openTerminal attaches to a reconnecting terminal and sees it answer.
 func (d *demo) openTerminal(ctx context.Context) error {
-	conn, err := net.Dial("tcp", d.ptyProxy.Addr().String())
+	conn, err := net.Dial("tcp", d.agent.PTY.Addr().String())
 	if err != nil {
 		return err
 	}

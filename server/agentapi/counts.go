@@ -4,6 +4,19 @@ import (
 	"sync"
 
 	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/server/ledger"
+)
+
+// Why an agent was refused, as told in worktally_agent_rejected_total.
+const (
+	rejectedNoToken      = "no_token"
+	rejectedBadToken     = "bad_token"
+	rejectedUnknownToken = "unknown_token"
+	rejectedVersion      = "version"
+	rejectedUpgrade      = "upgrade"
+	rejectedError        = "error"
+	rejectedTooMany      = "too_many_sessions"
+	rejectedPanic        = "panic"
 )
 
 // counts are the service's own counters.
@@ -17,16 +30,18 @@ type countKey struct{ family, label, value string }
 func newCounts() *counts {
 	c := &counts{m: make(map[countKey]uint64)}
 	for _, r := range []string{reasonInvalidName, reasonInvalidLabel, reasonInvalidValue, reasonNotAllowed, reasonNotCollected,
-		reasonNoType, reasonTypeConflict, reasonDuplicate, reasonTooMany, reasonTooManyFamilies} {
+		reasonNoType, reasonTypeConflict, reasonDuplicate, reasonTooMany, reasonTooManyFamilies, reasonTooManyNames} {
 		c.add("worktally_rejected_series_total", "reason", r, 0)
 	}
 	for _, r := range []string{"ok", "hello", "error"} {
 		c.add("worktally_reports_total", "result", r, 0)
 	}
-	for _, r := range []string{"no_token", "bad_token", "unknown_token", "version", "upgrade", "error"} {
+	for _, r := range []string{rejectedNoToken, rejectedBadToken, rejectedUnknownToken, rejectedVersion, rejectedUpgrade,
+		rejectedError, rejectedTooMany, rejectedPanic} {
 		c.add("worktally_agent_rejected_total", "reason", r, 0)
 	}
-	for _, r := range []string{refusedForeignIdentity, refusedMalformed, refusedTooMany, ledgerTotalsFell, ledgerBadSequence, ledgerClosedEpoch} {
+	for _, r := range []string{refusedForeignIdentity, refusedMalformed, refusedTooMany, ledger.RefusedTotalsFell,
+		ledger.RefusedBadSequence, ledger.RefusedClosedEpoch, ledger.RefusedBadEpoch, ledger.RefusedTooManySeries, ledger.RefusedDuplicate} {
 		c.add("worktally_rejected_windows_total", "reason", r, 0)
 	}
 	for _, call := range []string{"UpdateLifecycle", "UpdateStartup", "BatchUpdateMetadata", "ScriptCompleted", "ReportConnection", "PushResourcesMonitoringUsage"} {

@@ -3,6 +3,8 @@ package agentapi
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +18,12 @@ import (
 type heartbeats struct {
 	catalog Catalog
 	log     *slog.Logger
+	// connected says whether an agent has a session now.
+	connected func(uuid.UUID) bool
+	// changed is called after disconnects were written.
+	changed func()
 
+	// mu guards the sets, whose size is bounded by the number of agents.
 	mu    sync.Mutex
 	alive map[uuid.UUID]struct{}
 	gone  map[uuid.UUID]struct{}
@@ -24,21 +31,15 @@ type heartbeats struct {
 
 const heartbeatFlush = time.Second
 
-func newHeartbeats(c Catalog, log *slog.Logger) *heartbeats {
-	return &heartbeats{catalog: c, log: log, alive: make(map[uuid.UUID]struct{}), gone: make(map[uuid.UUID]struct{})}
-}
-
 func (h *heartbeats) beat(agent uuid.UUID) {
 	h.mu.Lock()
 	h.alive[agent] = struct{}{}
-	delete(h.gone, agent)
 	h.mu.Unlock()
 }
 
 func (h *heartbeats) ended(agent uuid.UUID) {
 	h.mu.Lock()
 	h.gone[agent] = struct{}{}
-	delete(h.alive, agent)
 	h.mu.Unlock()
 }
 
@@ -57,48 +58,29 @@ func (h *heartbeats) run(ctx context.Context) {
 	}
 }
 
+// flush writes what was noted. What cannot be written is tried again, unless the
+// agent has come or gone meanwhile: that is asked at the last moment.
 func (h *heartbeats) flush(ctx context.Context) error {
 	h.mu.Lock()
-	alive, gone := keys(h.alive), keys(h.gone)
-	clear(h.alive)
-	clear(h.gone)
+	alive, gone := h.alive, h.gone
+	h.alive, h.gone = make(map[uuid.UUID]struct{}), make(map[uuid.UUID]struct{})
 	h.mu.Unlock()
+	away := func(id uuid.UUID, _ struct{}) bool { return !h.connected(id) }
+	maps.DeleteFunc(gone, func(id uuid.UUID, _ struct{}) bool { return h.connected(id) })
+	maps.DeleteFunc(alive, away)
 	now := time.Now()
-	if len(alive) > 0 {
-		if err := h.catalog.Heartbeat(ctx, alive, now); err != nil {
-			h.restore(alive, gone)
-			return err
-		}
+	err := h.catalog.Heartbeat(ctx, slices.Collect(maps.Keys(alive)), now)
+	if err == nil {
+		err = h.catalog.SetDisconnected(ctx, slices.Collect(maps.Keys(gone)), now)
 	}
-	if len(gone) > 0 {
-		if err := h.catalog.SetDisconnected(ctx, gone, now); err != nil {
-			h.restore(nil, gone)
-			return err
-		}
+	switch {
+	case err != nil:
+		h.mu.Lock()
+		maps.Copy(h.alive, alive)
+		maps.Copy(h.gone, gone)
+		h.mu.Unlock()
+	case len(gone) > 0:
+		h.changed()
 	}
-	return nil
-}
-
-// restore puts back what could not be written, unless something newer is known.
-func (h *heartbeats) restore(alive, gone []uuid.UUID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, id := range gone {
-		if _, newer := h.alive[id]; !newer {
-			h.gone[id] = struct{}{}
-		}
-	}
-	for _, id := range alive {
-		if _, newer := h.gone[id]; !newer {
-			h.alive[id] = struct{}{}
-		}
-	}
-}
-
-func keys(m map[uuid.UUID]struct{}) []uuid.UUID {
-	ids := make([]uuid.UUID, 0, len(m))
-	for id := range m {
-		ids = append(ids, id)
-	}
-	return ids
+	return err
 }

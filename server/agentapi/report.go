@@ -1,11 +1,13 @@
 package agentapi
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/worktally/worktally/exposition"
@@ -25,9 +27,6 @@ const (
 	refusedForeignIdentity = "foreign_identity"
 	refusedMalformed       = "malformed"
 	refusedTooMany         = "too_many_windows"
-	ledgerTotalsFell       = ledger.RefusedTotalsFell
-	ledgerBadSequence      = ledger.RefusedBadSequence
-	ledgerClosedEpoch      = ledger.RefusedClosedEpoch
 )
 
 // maxWindows bounds the windows of one call.
@@ -38,47 +37,57 @@ const maxWindows = 512
 func (a *session) UpdateStats(ctx context.Context, r *agentpb.UpdateStatsRequest) (*agentpb.UpdateStatsResponse, error) {
 	resp := &agentpb.UpdateStatsResponse{ReportInterval: durationpb.New(a.s.o.ReportInterval)}
 	ext := r.GetWorktally()
-	if r.GetStats() == nil {
-		a.s.c.add("worktally_reports_total", "result", "hello", 1)
-		return resp, a.answerHello(ctx, ext, resp)
-	}
-	submission := a.submission()
-	var refused []*worktallypb.Acknowledgement
-	checker := a.s.newChecker()
-	if ext != nil {
-		submission.NoOlderEpochPending = ext.GetNoOlderEpochPending()
-		submission.Windows, refused = a.checkWindows(checker, ext.GetWindows())
+	result := "ok"
+	var err error
+	if r.GetStats() == nil && len(ext.GetWindows()) == 0 {
+		result = "hello"
+		err = a.answerHello(ctx, ext, resp)
 	} else {
-		submission.Stock = stockReport(checker, r.GetStats())
+		err = a.takeReport(ctx, r.GetStats(), ext, resp)
 	}
-	checker.done()
-	outcome, err := a.s.commit(ctx, submission)
 	if err != nil {
 		a.s.c.add("worktally_reports_total", "result", "error", 1)
 		return nil, err
 	}
-	a.s.c.add("worktally_reports_total", "result", "ok", 1)
-	if outcome.Latest.WorkspaceID != uuid.Nil {
-		a.s.o.Publisher.Reported(a.id, outcome)
-	}
-	if ext != nil {
-		acknowledged := append(outcome.Acknowledged, refused...)
-		for _, ack := range acknowledged {
-			if reason := ack.GetRefused(); reason != "" {
-				a.s.c.add("worktally_rejected_windows_total", "reason", reason, 1)
-			}
-		}
-		resp.Worktally = &worktallypb.ReportResponse{Protocol: protocol, Acknowledged: acknowledged}
-	}
+	a.s.c.add("worktally_reports_total", "result", result, 1)
 	return resp, nil
 }
 
-// commit stores a submission; one without content is nothing to store.
-func (s *Service) commit(ctx context.Context, sub ledger.Submission) (ledger.Outcome, error) {
-	if len(sub.Windows) == 0 && sub.Stock == nil {
-		return ledger.Outcome{}, nil
+// takeReport stores and shows a report. One without our extension is that of a
+// stock agent; one with it counts by its windows alone.
+func (a *session) takeReport(ctx context.Context, stock *agentpb.Stats, ext *worktallypb.ReportRequest, resp *agentpb.UpdateStatsResponse) error {
+	done, err := a.open.takeTurn(ctx)
+	if err != nil {
+		return err
 	}
-	return s.o.Ledger.Commit(ctx, sub)
+	defer done()
+	submission := a.submission()
+	checker := a.s.newChecker()
+	var refused []*worktallypb.Acknowledgement
+	if ext != nil {
+		submission.NoOlderEpochPending = ext.GetNoOlderEpochPending()
+		submission.Windows, refused = a.checkWindows(checker, ext.GetWindows())
+	} else {
+		submission.Stock = stockReport(checker, stock)
+	}
+	checker.done()
+	var outcome ledger.Outcome
+	if len(submission.Windows) > 0 || submission.Stock != nil {
+		if outcome, err = a.s.o.Ledger.Commit(ctx, submission); err != nil {
+			return err
+		}
+		a.s.o.Publisher.Reported(a.id, a.known, outcome)
+	}
+	if ext == nil {
+		return nil
+	}
+	resp.Worktally = &worktallypb.ReportResponse{Protocol: protocol, Acknowledged: append(outcome.Acknowledged, refused...)}
+	for _, ack := range resp.Worktally.Acknowledged {
+		if reason := ack.GetRefused(); reason != "" {
+			a.s.c.add("worktally_rejected_windows_total", "reason", reason, 1)
+		}
+	}
+	return nil
 }
 
 func (a *session) answerHello(ctx context.Context, ext *worktallypb.ReportRequest, resp *agentpb.UpdateStatsResponse) error {
@@ -97,7 +106,7 @@ func (a *session) answerHello(ctx context.Context, ext *worktallypb.ReportReques
 func (a *session) submission() ledger.Submission {
 	return ledger.Submission{
 		WorkspaceID: a.id.Workspace.ID, AgentName: a.id.Agent.Name, OwnerID: a.id.Owner.ID, TemplateName: a.id.Workspace.Template.Name,
-		Arrival: time.Now(), Interval: a.s.o.ReportInterval, OlderSession: a.helper || !a.isNewest(),
+		Arrival: time.Now(), Interval: a.s.o.ReportInterval, OlderSession: !a.s.sessions.isNewest(a.open),
 	}
 }
 
@@ -124,8 +133,9 @@ func (a *session) checkWindows(c *checker, windows []*worktallypb.Window) (good 
 		w.Totals = c.keep(w.GetTotals(), exposition.Counter)
 		if g := w.GetGauges(); g != nil {
 			g.Series = c.keep(g.GetSeries(), exposition.Gauge)
-			cleanGauges(g)
+			c.cleanGauges(g)
 		}
+		w.WindowRxBytes, w.WindowTxBytes = min(w.GetWindowRxBytes(), maxCount), min(w.GetWindowTxBytes(), maxCount)
 		good = append(good, w)
 	}
 	return good, refused
@@ -135,39 +145,65 @@ func validDuration(d *durationpb.Duration) bool { return d.CheckValid() == nil &
 
 // The bounds of the gauges that are not series.
 const (
-	maxSessionNames = 65
+	maxSessionNames = 64
+	maxSessions     = 1 << 31 // of one name
 	maxProtocols    = 32
+	maxProtocolName = 64
 )
 
 // cleanGauges brings the typed gauges of a report into bounds. What a name
 // belongs to is decided here again, not taken from the agent.
-func cleanGauges(g *worktallypb.Gauges) {
+func (c *checker) cleanGauges(g *worktallypb.Gauges) {
 	g.ConnectionCount = max(0, g.GetConnectionCount())
 	g.MeasuredPeers = max(0, g.GetMeasuredPeers())
 	if l := g.MedianLatencySeconds; l != nil && !(*l > 0 && *l < math.Inf(1)) {
 		g.MedianLatencySeconds = nil
 	}
+	maps.DeleteFunc(g.ConnectionsByProto, func(name string, n int64) bool { return len(name) > maxProtocolName || n < 0 })
 	if len(g.ConnectionsByProto) > maxProtocols {
 		g.ConnectionsByProto = nil
 	}
 	counts := make(map[string]int64, len(g.Sessions))
 	for _, o := range g.Sessions {
-		if o.GetCount() <= 0 {
-			continue
+		if o.GetCount() > 0 {
+			counts[appname.Normalize(o.GetAppName())] += min(o.GetCount(), maxSessions)
 		}
-		name := appname.Normalize(o.GetAppName())
-		if _, known := counts[name]; !known && len(counts) >= maxSessionNames {
-			name = appname.UnknownName
-		}
-		counts[name] += min(o.GetCount(), 1<<31)
 	}
-	g.Sessions = openSessions(counts)
+	g.Sessions = c.openSessions(counts)
 }
 
-func openSessions(counts map[string]int64) []*worktallypb.OpenSessions {
+// openSessions lists the names, known ones first, then by number. What is beyond
+// the bound becomes unknown.
+func (c *checker) openSessions(counts map[string]int64) []*worktallypb.OpenSessions {
 	open := make([]*worktallypb.OpenSessions, 0, len(counts))
 	for name, n := range counts {
 		open = append(open, &worktallypb.OpenSessions{AppName: name, Family: string(appname.FamilyOf(name)), Count: n})
 	}
+	slices.SortFunc(open, func(x, y *worktallypb.OpenSessions) int {
+		return cmp.Or(
+			-cmp.Compare(boolInt(x.Family != string(appname.Unknown)), boolInt(y.Family != string(appname.Unknown))),
+			-cmp.Compare(x.Count, y.Count), cmp.Compare(x.AppName, y.AppName))
+	})
+	if len(open) <= maxSessionNames {
+		return open
+	}
+	rest := open[maxSessionNames:]
+	open = open[:maxSessionNames]
+	i := slices.IndexFunc(open, func(o *worktallypb.OpenSessions) bool { return o.AppName == appname.UnknownName })
+	if i < 0 {
+		i = len(open)
+		open = append(open, &worktallypb.OpenSessions{AppName: appname.UnknownName, Family: string(appname.Unknown)})
+	}
+	for _, o := range rest {
+		open[i].Count += o.Count
+		c.rejected[reasonTooManyNames]++
+	}
 	return open
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

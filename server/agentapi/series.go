@@ -3,6 +3,7 @@ package agentapi
 import (
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -23,6 +24,7 @@ const (
 	reasonDuplicate       = "duplicate"
 	reasonTooMany         = "too_many_series"
 	reasonTooManyFamilies = "too_many_families"
+	reasonTooManyNames    = "too_many_session_names"
 )
 
 // The limits of what one report may hold.
@@ -33,6 +35,9 @@ const (
 	maxLabelValue = 512
 	// maxDynamic bounds the families that agents may bring beyond the table.
 	maxDynamic = 512
+	// maxCount is the largest number that a counter can hold exactly, and that
+	// leaves sums of counters exact.
+	maxCount = 1 << 53
 )
 
 // overlayPrefixes are those of the overlay library's client metrics.
@@ -105,14 +110,14 @@ func (c *checker) check(m *worktallypb.Series, typ exposition.Type) (reason stri
 	if len(m.GetName()) > maxName || !exposition.ValidMetricName(m.GetName()) {
 		return reasonInvalidName
 	}
-	if reason := c.s.allowed(m.GetName(), typ); reason != "" {
-		return reason
-	}
-	if !cleanLabels(m) {
+	if !cleanLabels(m) || !c.boundFits(m) {
 		return reasonInvalidLabel
 	}
-	if v := m.GetValue(); math.IsNaN(v) || math.IsInf(v, 0) || typ == exposition.Counter && v < 0 {
+	if v := m.GetValue(); math.IsNaN(v) || math.IsInf(v, 0) || typ == exposition.Counter && (v < 0 || v > maxCount) {
 		return reasonInvalidValue
+	}
+	if reason := c.s.allowed(m.GetName(), typ); reason != "" {
+		return reason
 	}
 	key := m.GetName() + "\xff" + strings.Join(m.GetLabels(), "\xff")
 	if _, twice := c.seen[key]; twice {
@@ -125,14 +130,17 @@ func (c *checker) check(m *worktallypb.Series, typ exposition.Type) (reason stri
 // allowed says whether an agent may send a family at all. Families that the
 // server owns never come from an agent.
 func (s *Service) allowed(name string, typ exposition.Type) (reason string) {
-	if f, _, ok := s.o.Table.Lookup(name); ok {
+	if f, suffix, ok := s.o.Table.Lookup(name); ok {
 		switch {
 		case !f.Forwarded:
 			return reasonNotAllowed
-		case (f.Type == exposition.Gauge) != (typ == exposition.Gauge):
+		case (f.Type == exposition.Gauge) != (typ == exposition.Gauge), (f.Type == exposition.Histogram) != (suffix != ""):
 			return reasonTypeConflict
 		}
 		return ""
+	}
+	if strings.HasSuffix(name, "_created") {
+		return reasonInvalidName // OpenMetrics takes it for a part of another family
 	}
 	overlay := slices.ContainsFunc(overlayPrefixes(), func(p string) bool { return strings.HasPrefix(name, p) })
 	switch {
@@ -142,6 +150,19 @@ func (s *Service) allowed(name string, typ exposition.Type) (reason string) {
 		return s.dynamic.check(name, typ)
 	}
 	return reasonNotAllowed
+}
+
+// boundFits says whether a series has a bucket bound exactly if it is a bucket,
+// and then in the one form in which bounds are written.
+func (c *checker) boundFits(m *worktallypb.Series) bool {
+	_, suffix, _ := c.s.o.Table.Lookup(m.GetName())
+	for i := 0; i < len(m.GetLabels()); i += 2 {
+		if m.Labels[i] == "le" {
+			bound, err := strconv.ParseFloat(m.Labels[i+1], 64)
+			return suffix == "_bucket" && err == nil && !math.IsNaN(bound) && exposition.FormatBound(bound) == m.Labels[i+1]
+		}
+	}
+	return suffix != "_bucket"
 }
 
 // cleanLabels checks the labels of a series and sorts them by name.

@@ -45,7 +45,8 @@ type Ledger interface {
 // Publisher shows on the server's page what was committed.
 type Publisher interface {
 	// Reported is called after each commit, in the order of commits of an agent.
-	Reported(id catalog.Identity, outcome ledger.Outcome)
+	// known is when the identity was read, at the latest.
+	Reported(id catalog.Identity, known time.Time, outcome ledger.Outcome)
 	// AgentChanged is called when an agent's connection, lifecycle or app health
 	// has changed.
 	AgentChanged()
@@ -53,15 +54,16 @@ type Publisher interface {
 	AgentOff(workspaceID uuid.UUID, agentName string)
 }
 
-// Options of a Service. All but Log, Banners, DERPMap and the intervals are required.
+// Options of a Service. All but Log, the intervals and CollectOverlay are required.
 type Options struct {
 	Catalog   Catalog
 	Ledger    Ledger
 	Publisher Publisher
 	// Table says which families agents may send.
 	Table *exposition.Table
-	// Tailnet returns the Tailnet service for one session of an agent.
-	Tailnet func(agentID uuid.UUID) tailnetpb.DRPCTailnetServer
+	// Tailnet returns the Tailnet service for one session of an agent. It may end
+	// the session.
+	Tailnet func(agentID uuid.UUID, end context.CancelCauseFunc) tailnetpb.DRPCTailnetServer
 	// DERPMap returns the relay map for manifests. It must have home params.
 	DERPMap func() *tailnetpb.DERPMap
 	Log     *slog.Logger
@@ -98,10 +100,13 @@ func New(o Options) (*Service, error) {
 	if o.PingInterval <= 0 {
 		o.PingInterval = 15 * time.Second
 	}
+	open := newSessions()
 	return &Service{
-		o: o, log: o.Log, sessions: newSessions(), c: newCounts(),
-		heartbeats: newHeartbeats(o.Catalog, o.Log),
-		dynamic:    newDynamicFamilies(),
+		o: o, log: o.Log, sessions: open, c: newCounts(), dynamic: newDynamicFamilies(),
+		heartbeats: &heartbeats{
+			catalog: o.Catalog, log: o.Log, connected: open.connected, changed: o.Publisher.AgentChanged,
+			alive: make(map[uuid.UUID]struct{}), gone: make(map[uuid.UUID]struct{}),
+		},
 	}, nil
 }
 
@@ -112,9 +117,9 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // Drop ends the sessions of an agent whose token is no longer valid.
-func (s *Service) Drop(agentID uuid.UUID) { s.sessions.drop(agentID, errDropped) }
+func (s *Service) Drop(agentID uuid.UUID) { s.sessions.drop(agentID) }
 
-// Close ends all sessions and refuses new ones.
+// Close ends all sessions, waits for them and refuses new ones.
 func (s *Service) Close() { s.sessions.close() }
 
 // Connected says whether the agent has a session with this process.
@@ -123,4 +128,5 @@ func (s *Service) Connected(agentID uuid.UUID) bool { return s.sessions.connecte
 var (
 	errDropped    = errors.New("the agent's token is no longer valid")
 	errServerStop = errors.New("the server is stopping")
+	errTooMany    = errors.New("the agent has too many sessions")
 )

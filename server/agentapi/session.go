@@ -19,21 +19,15 @@ import (
 // session answers the calls of one session of an agent. Calls it does not
 // override answer code 12.
 type session struct {
-	unserved
-	s       *Service
-	id      catalog.Identity
-	number  uint64
-	helper  bool
+	agentpb.DRPCAgentUnimplementedServer
+	s    *Service
+	open *openSession
+	id   catalog.Identity
+	// known is when id was read, at the latest.
+	known   time.Time
 	version string
 	log     *slog.Logger
 }
-
-// unserved answers every call of the service with code 12.
-type unserved struct {
-	agentpb.DRPCAgentUnimplementedServer
-}
-
-func logCall(log *slog.Logger, err error) { log.Debug("call of an agent", "err", err) }
 
 // missing counts a call without the part that it is about.
 func (a *session) missing(call string) error {
@@ -67,14 +61,12 @@ func (a *session) UpdateLifecycle(ctx context.Context, r *agentpb.UpdateLifecycl
 	if err := a.s.o.Catalog.SetLifecycle(ctx, a.id.Agent.ID, l.GetState(), changed); err != nil {
 		return nil, err
 	}
-	if l.GetState() >= agentpb.Lifecycle_SHUTDOWN_TIMEOUT && a.isNewest() {
+	if l.GetState() >= agentpb.Lifecycle_SHUTDOWN_TIMEOUT && a.s.sessions.isNewest(a.open) {
 		a.s.o.Publisher.AgentOff(a.id.Workspace.ID, a.id.Agent.Name)
 	}
 	a.s.o.Publisher.AgentChanged()
 	return l, nil
 }
-
-func (a *session) isNewest() bool { return a.s.sessions.isNewest(a.id.Agent.ID, a.number) }
 
 func (a *session) BatchUpdateAppHealths(ctx context.Context, r *agentpb.BatchUpdateAppHealthRequest) (*agentpb.BatchUpdateAppHealthResponse, error) {
 	updates := make([]catalog.AppHealth, 0, len(r.GetUpdates()))

@@ -7,90 +7,165 @@ import (
 	"github.com/google/uuid"
 )
 
-// sessions knows the open sessions of each agent and which is the newest.
+// kind tells what an open request of an agent is.
+type kind uint8
+
+const (
+	// monitored sessions stand for the agent's being there.
+	monitored kind = iota
+	// helper sessions do not.
+	helper
+	// waiting is a request to be told when to start over.
+	waiting
+)
+
+// maxPerKind bounds the open requests of one kind of one agent; the oldest ends
+// when there is one more.
+const maxPerKind = 16
+
+// sessions knows the open requests of each agent and which session is the newest.
 type sessions struct {
 	mu     sync.Mutex
 	closed bool
-	next   uint64
-	open   map[uuid.UUID]map[uint64]context.CancelCauseFunc
-	newest map[uuid.UUID]uint64
+	last   uint64
+	agents map[uuid.UUID]*agentSessions
 	wg     sync.WaitGroup
 }
 
-func newSessions() *sessions {
-	return &sessions{open: make(map[uuid.UUID]map[uint64]context.CancelCauseFunc), newest: make(map[uuid.UUID]uint64)}
+// agentSessions is what one agent has open. sessions.mu guards open.
+type agentSessions struct {
+	open map[uint64]*openSession
+	// turn holds one value while a report is stored and shown, so that the
+	// reports of an agent are shown in the order in which they were committed.
+	turn chan struct{}
 }
 
-// add enters a session; ok is false when the server is stopping.
-func (s *sessions) add(agent uuid.UUID, cancel context.CancelCauseFunc) (number uint64, ok bool) {
+// openSession is one open request.
+type openSession struct {
+	agent  uuid.UUID
+	number uint64
+	kind   kind
+	end    context.CancelCauseFunc
+	of     *agentSessions
+}
+
+func newSessions() *sessions { return &sessions{agents: make(map[uuid.UUID]*agentSessions)} }
+
+// add enters a request. evicted says that an older one had to end for it; ok is
+// false when the server is stopping.
+func (s *sessions) add(agent uuid.UUID, k kind, end context.CancelCauseFunc) (o *openSession, evicted, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return 0, false
+		return nil, false, false
 	}
-	s.next++
-	if s.open[agent] == nil {
-		s.open[agent] = make(map[uint64]context.CancelCauseFunc)
+	of := s.agents[agent]
+	if of == nil {
+		of = &agentSessions{open: make(map[uint64]*openSession), turn: make(chan struct{}, 1)}
+		s.agents[agent] = of
 	}
-	s.open[agent][s.next] = cancel
-	s.newest[agent] = s.next
+	s.last++
+	o = &openSession{agent: agent, number: s.last, kind: k, end: end, of: of}
+	if oldest, n := of.oldest(k); n >= maxPerKind {
+		oldest.end(errTooMany)
+		evicted = true
+	}
+	of.open[o.number] = o
 	s.wg.Add(1)
-	return s.next, true
+	return o, evicted, true
 }
 
-// remove takes a session out and says whether the agent has none left.
-func (s *sessions) remove(agent uuid.UUID, number uint64) (last bool) {
+func (a *agentSessions) oldest(k kind) (oldest *openSession, n int) {
+	for _, o := range a.open {
+		if o.kind != k {
+			continue
+		}
+		if n++; oldest == nil || o.number < oldest.number {
+			oldest = o
+		}
+	}
+	return oldest, n
+}
+
+// remove takes a request out; its calls have ended.
+func (s *sessions) remove(o *openSession) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.wg.Done()
-	delete(s.open[agent], number)
-	if len(s.open[agent]) > 0 {
-		return false
+	delete(o.of.open, o.number)
+	if len(o.of.open) == 0 {
+		delete(s.agents, o.agent)
 	}
-	delete(s.open, agent)
-	delete(s.newest, agent)
-	return true
 }
 
-func (s *sessions) isNewest(agent uuid.UUID, number uint64) bool {
+// isNewest says whether this is the newest of the agent's monitored sessions.
+func (s *sessions) isNewest(o *openSession) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.newest[agent] == number
+	if o.kind != monitored {
+		return false
+	}
+	for _, other := range o.of.open {
+		if other.kind == monitored && other.number > o.number {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *sessions) connected(agent uuid.UUID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.open[agent]) > 0
+	if of := s.agents[agent]; of != nil {
+		_, n := of.oldest(monitored)
+		return n > 0
+	}
+	return false
 }
 
 func (s *sessions) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
-	for _, m := range s.open {
-		n += len(m)
+	for _, of := range s.agents {
+		for _, o := range of.open {
+			if o.kind != waiting {
+				n++
+			}
+		}
 	}
 	return n
 }
 
-func (s *sessions) drop(agent uuid.UUID, cause error) {
+func (s *sessions) drop(agent uuid.UUID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, cancel := range s.open[agent] {
-		cancel(cause)
+	if of := s.agents[agent]; of != nil {
+		for _, o := range of.open {
+			o.end(errDropped)
+		}
 	}
 }
 
-// close ends all sessions and waits for them.
+// close ends everything and waits for it.
 func (s *sessions) close() {
 	s.mu.Lock()
 	s.closed = true
-	for _, m := range s.open {
-		for _, cancel := range m {
-			cancel(errServerStop)
+	for _, of := range s.agents {
+		for _, o := range of.open {
+			o.end(errServerStop)
 		}
 	}
 	s.mu.Unlock()
 	s.wg.Wait()
+}
+
+// takeTurn waits until no other report of the agent is being stored.
+func (o *openSession) takeTurn(ctx context.Context) (done func(), err error) {
+	select {
+	case o.of.turn <- struct{}{}:
+		return func() { <-o.of.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

@@ -55,13 +55,13 @@ func stockReport(c *checker, m *agentpb.Stats) *ledger.StockReport {
 	}
 	report.Counters = c.keep(counters, exposition.Counter)
 	report.Gauges.Series = c.keep(gauges, exposition.Gauge)
-	cleanGauges(report.Gauges)
+	c.cleanGauges(report.Gauges)
 	return report
 }
 
-// delta reads a difference; a negative one is none.
+// delta reads a difference; one that cannot be is none.
 func (c *checker) delta(v int64) uint64 {
-	if v < 0 {
+	if v < 0 || v > maxCount {
 		c.rejected[reasonInvalidValue]++
 		return 0
 	}
@@ -70,19 +70,19 @@ func (c *checker) delta(v int64) uint64 {
 
 // stockSessions reads the map of newer agents, or the four fields of older ones.
 func stockSessions(m *agentpb.Stats) []*worktallypb.OpenSessions {
-	counts := make(map[string]int64)
+	var open []*worktallypb.OpenSessions
 	for name, n := range m.GetSessionCounts() {
 		if n > 0 {
-			counts[appname.Normalize(name)] += n
+			open = append(open, &worktallypb.OpenSessions{AppName: name, Count: n})
 		}
 	}
-	if len(counts) == 0 {
-		counts = map[string]int64{
-			string(appname.VSCode):          m.GetSessionCountVscode(),
-			string(appname.JetBrains):       m.GetSessionCountJetbrains(),
-			string(appname.ReconnectingPTY): m.GetSessionCountReconnectingPty(),
-			string(appname.SSH):             m.GetSessionCountSsh(),
-		}
+	if len(open) > 0 {
+		return open
 	}
-	return openSessions(counts)
+	return []*worktallypb.OpenSessions{
+		{AppName: string(appname.VSCode), Count: m.GetSessionCountVscode()},
+		{AppName: string(appname.JetBrains), Count: m.GetSessionCountJetbrains()},
+		{AppName: string(appname.ReconnectingPTY), Count: m.GetSessionCountReconnectingPty()},
+		{AppName: string(appname.SSH), Count: m.GetSessionCountSsh()},
+	}
 }

@@ -1,6 +1,8 @@
 package coordinator
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"sync"
 
@@ -32,15 +34,15 @@ type Coordinator struct {
 	mu      sync.Mutex
 	closed  bool
 	peers   map[uuid.UUID]*peer
-	tunnels map[tunnel]struct{}
+	tunnels tunnels
 }
-
-// tunnel leads from the peer that asked for it to the one it wants to reach.
-type tunnel struct{ src, dst uuid.UUID }
 
 // peer is one open Coordinate stream.
 type peer struct {
-	id   uuid.UUID
+	id uuid.UUID
+	// end ends the whole session of a peer that does not read; nothing else can
+	// interrupt a write that waits for it.
+	end  context.CancelCauseFunc
 	out  chan *tailnetpb.CoordinateResponse
 	node *tailnetpb.Node
 	// sent are the nodes that the peer was told, by peer.
@@ -53,8 +55,10 @@ func New(o Options) *Coordinator {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Coordinator{o: o, log: o.Log, c: newCounts(), peers: make(map[uuid.UUID]*peer), tunnels: make(map[tunnel]struct{})}
+	return &Coordinator{o: o, log: o.Log, c: newCounts(), peers: make(map[uuid.UUID]*peer), tunnels: newTunnels()}
 }
+
+var errNotReading = errors.New("the peer does not read its updates")
 
 // Node returns the id of the node that a connected peer announced.
 func (c *Coordinator) Node(id uuid.UUID) (node int64, ok bool) {
@@ -66,11 +70,17 @@ func (c *Coordinator) Node(id uuid.UUID) (node int64, ok bool) {
 	return 0, false
 }
 
-// Close ends all streams and refuses new ones.
+// Close ends all streams, everybody being told that the others are lost, and
+// refuses new ones. It does not wait for the streams; their sessions do.
 func (c *Coordinator) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	for _, p := range c.peers {
+		for about := range p.sent {
+			c.forgetLocked(p, about, tailnetpb.CoordinateResponse_PeerUpdate_LOST, "lost")
+		}
+	}
 	for _, p := range c.peers {
 		c.endLocked(p, "coordinator closed")
 	}
@@ -78,19 +88,19 @@ func (c *Coordinator) Close() {
 
 // join opens a stream for the peer. An older stream of the same peer ends, and
 // nobody else hears of that.
-func (c *Coordinator) join(id uuid.UUID) (p *peer, ok bool) {
+func (c *Coordinator) join(id uuid.UUID, end context.CancelCauseFunc) (p *peer, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, false
 	}
-	p = &peer{id: id, out: make(chan *tailnetpb.CoordinateResponse, responseQueue), sent: make(map[uuid.UUID]*tailnetpb.Node)}
+	p = &peer{id: id, end: end, out: make(chan *tailnetpb.CoordinateResponse, responseQueue), sent: make(map[uuid.UUID]*tailnetpb.Node)}
 	if old := c.peers[id]; old != nil {
 		c.endLocked(old, "peer ID overwritten by new connection")
 	}
 	c.peers[id] = p
 	var updates []*tailnetpb.CoordinateResponse_PeerUpdate
-	for other := range c.partnersLocked(id) {
+	for other := range c.tunnels.partnersOf(id) {
 		if o := c.peers[other]; o != nil && o.node != nil {
 			p.sent[other] = o.node
 			updates = append(updates, nodeUpdate(o, "init"))
@@ -135,14 +145,10 @@ func (c *Coordinator) leaveLocked(p *peer, kind tailnetpb.CoordinateResponse_Pee
 		return
 	}
 	c.endLocked(p, lastWord)
-	for other := range c.partnersLocked(p.id) {
+	for other := range c.tunnels.partnersOf(p.id) {
 		c.forgetLocked(c.peers[other], p.id, kind, reason)
 	}
-	for t := range c.tunnels {
-		if t.src == p.id {
-			delete(c.tunnels, t)
-		}
-	}
+	c.tunnels.removeFrom(p.id)
 }
 
 // forgetLocked tells a peer that another one is gone, if it was told of it.
@@ -157,20 +163,6 @@ func (c *Coordinator) forgetLocked(to *peer, about uuid.UUID, kind tailnetpb.Coo
 	c.sendLocked(to, &tailnetpb.CoordinateResponse{PeerUpdates: []*tailnetpb.CoordinateResponse_PeerUpdate{
 		{Id: about[:], Kind: kind, Reason: reason},
 	}})
-}
-
-// partnersLocked are the peers that share a tunnel with id, in either direction.
-func (c *Coordinator) partnersLocked(id uuid.UUID) map[uuid.UUID]struct{} {
-	m := make(map[uuid.UUID]struct{})
-	for t := range c.tunnels {
-		switch id {
-		case t.src:
-			m[t.dst] = struct{}{}
-		case t.dst:
-			m[t.src] = struct{}{}
-		}
-	}
-	return m
 }
 
 // tellLocked passes a peer's node on to another, unless it knows it already.
@@ -191,7 +183,8 @@ func nodeUpdate(p *peer, reason string) *tailnetpb.CoordinateResponse_PeerUpdate
 	}
 }
 
-// sendLocked queues a response. A peer that does not read is removed.
+// sendLocked queues a response. A peer that does not read is removed, and its
+// session ended.
 func (c *Coordinator) sendLocked(p *peer, r *tailnetpb.CoordinateResponse) {
 	if p.gone {
 		return
@@ -202,5 +195,6 @@ func (c *Coordinator) sendLocked(p *peer, r *tailnetpb.CoordinateResponse) {
 		c.c.add(reasonQueueFull)
 		c.log.Warn("peer does not read its updates; removing it", "peer", p.id)
 		c.leaveLocked(p, tailnetpb.CoordinateResponse_PeerUpdate_LOST, "lost", "")
+		p.end(errNotReading)
 	}
 }

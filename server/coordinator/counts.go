@@ -12,6 +12,7 @@ const (
 	reasonMalformed    = "malformed"
 	reasonNoTunnel     = "no_tunnel"
 	reasonQueueFull    = "queue_full"
+	reasonTooMany      = "too_many_tunnels"
 )
 
 type counts struct {
@@ -20,7 +21,7 @@ type counts struct {
 }
 
 func newCounts() *counts {
-	return &counts{m: map[string]uint64{reasonUnauthorized: 0, reasonMalformed: 0, reasonNoTunnel: 0, reasonQueueFull: 0}}
+	return &counts{m: map[string]uint64{reasonUnauthorized: 0, reasonMalformed: 0, reasonNoTunnel: 0, reasonQueueFull: 0, reasonTooMany: 0}}
 }
 
 func (c *counts) add(reason string) {

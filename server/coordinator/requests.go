@@ -3,19 +3,12 @@ package coordinator
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"github.com/google/uuid"
 
 	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/tailnetpb"
 )
-
-// Auth says what a peer may ask for.
-type Auth interface {
-	// Check returns why the request is refused, nil if it is not.
-	Check(r *tailnetpb.CoordinateRequest) error
-}
 
 // errDone: the peer said goodbye.
 var errDone = errors.New("graceful disconnect")
@@ -39,7 +32,9 @@ func (c *Coordinator) handle(p *peer, auth Auth, r *tailnetpb.CoordinateRequest)
 			c.c.add(reasonMalformed)
 			return err
 		}
-		c.addTunnel(p, id)
+		if err := c.addTunnel(p, id); err != nil {
+			return err
+		}
 	}
 	if t := r.GetRemoveTunnel(); t != nil {
 		id, err := wire.UUID("remove_tunnel.id", t.GetId())
@@ -66,24 +61,42 @@ func (c *Coordinator) handle(p *peer, auth Auth, r *tailnetpb.CoordinateRequest)
 func (c *Coordinator) update(p *peer, node *tailnetpb.Node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if p.gone {
+		return
+	}
 	p.node = node
-	for other := range c.partnersLocked(p.id) {
+	for other := range c.tunnels.partnersOf(p.id) {
 		c.tellLocked(c.peers[other], p, "node update")
 	}
 }
 
-func (c *Coordinator) addTunnel(p *peer, dst uuid.UUID) {
+func (c *Coordinator) addTunnel(p *peer, dst uuid.UUID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tunnels[tunnel{p.id, dst}] = struct{}{}
+	if p.gone {
+		return nil
+	}
+	if !c.tunnels.add(p.id, dst) {
+		c.c.add(reasonTooMany)
+		return fmt.Errorf("more than %d tunnels", maxTunnels)
+	}
 	c.tellLocked(p, c.peers[dst], "add tunnel")
 	c.tellLocked(c.peers[dst], p, "add tunnel")
+	return nil
 }
 
+// removeTunnel ends what the peer asked for. The two forget each other unless
+// the other one asked for a tunnel too.
 func (c *Coordinator) removeTunnel(p *peer, dst uuid.UUID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.tunnels, tunnel{p.id, dst})
+	if p.gone || !c.tunnels.has(p.id, dst) {
+		return
+	}
+	c.tunnels.remove(p.id, dst)
+	if c.tunnels.partners(p.id, dst) {
+		return
+	}
 	const kind = tailnetpb.CoordinateResponse_PeerUpdate_DISCONNECTED
 	c.forgetLocked(p, dst, kind, "remove tunnel")
 	c.forgetLocked(c.peers[dst], p.id, kind, "remove tunnel")
@@ -93,7 +106,10 @@ func (c *Coordinator) removeTunnel(p *peer, dst uuid.UUID) {
 func (c *Coordinator) ready(p *peer, dst uuid.UUID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, partners := c.partnersLocked(p.id)[dst]; !partners {
+	if p.gone {
+		return
+	}
+	if !c.tunnels.partners(p.id, dst) {
 		c.c.add(reasonNoTunnel)
 		c.sendLocked(p, &tailnetpb.CoordinateResponse{Error: fmt.Sprintf("ready for handshake error: no tunnel with %s", dst)})
 		return
@@ -103,46 +119,4 @@ func (c *Coordinator) ready(p *peer, dst uuid.UUID) {
 			{Id: p.id[:], Kind: tailnetpb.CoordinateResponse_PeerUpdate_READY_FOR_HANDSHAKE},
 		}})
 	}
-}
-
-// AgentAuth lets an agent announce its own two addresses and open no tunnel
-// (contract agent-api.md section 5.4).
-type AgentAuth struct{ AgentID uuid.UUID }
-
-// Check implements Auth.
-func (a AgentAuth) Check(r *tailnetpb.CoordinateRequest) error {
-	if r.GetAddTunnel() != nil {
-		return errors.New("agents may not open tunnels")
-	}
-	node := r.GetUpdateSelf().GetNode()
-	for _, list := range [][]string{node.GetAddresses(), node.GetAllowedIps()} {
-		for _, text := range list {
-			prefix, err := netip.ParsePrefix(text)
-			if err != nil {
-				return fmt.Errorf("address %q: %w", text, err)
-			}
-			if prefix.Bits() != 128 || !a.owns(prefix.Addr()) {
-				return fmt.Errorf("address %s is not the agent's", prefix)
-			}
-		}
-	}
-	return nil
-}
-
-// legacyAgentAddress is what agents of old announced.
-const legacyAgentAddress = "fd7a:115c:a1e0:49d6:b259:b7ac:b1b2:48f4"
-
-func (a AgentAuth) owns(addr netip.Addr) bool {
-	return addr == derived(primaryPrefix(), a.AgentID) || addr == derived(secondaryPrefix(), a.AgentID) ||
-		addr == netip.MustParseAddr(legacyAgentAddress)
-}
-
-func primaryPrefix() [6]byte   { return [6]byte{0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0} }
-func secondaryPrefix() [6]byte { return [6]byte{0xfd, 0x60, 0x62, 0x7a, 0xa4, 0x2b} }
-
-// derived is the agent's address below a prefix (contract tailnet.md section 1).
-func derived(prefix [6]byte, id uuid.UUID) netip.Addr {
-	b := [16]byte(id)
-	copy(b[:], prefix[:])
-	return netip.AddrFrom16(b)
 }

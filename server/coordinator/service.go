@@ -10,27 +10,28 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/tailnetpb"
 )
 
-// Agent returns the Tailnet service for a session of an agent.
-func (c *Coordinator) Agent(id uuid.UUID) tailnetpb.DRPCTailnetServer {
-	return &service{c: c, id: id, auth: AgentAuth{AgentID: id}}
+// Agent returns the Tailnet service for a session of an agent. end ends that
+// session; it is called if the agent does not read its updates.
+func (c *Coordinator) Agent(id uuid.UUID, end context.CancelCauseFunc) tailnetpb.DRPCTailnetServer {
+	return c.Peer(id, AgentAuth{AgentID: id}, end)
+}
+
+// Peer returns the Tailnet service for a session of any peer.
+func (c *Coordinator) Peer(id uuid.UUID, auth Auth, end context.CancelCauseFunc) tailnetpb.DRPCTailnetServer {
+	return &service{c: c, id: id, auth: auth, end: end}
 }
 
 // service is the Tailnet service of one peer. Calls it does not serve answer
-// code 12.
+// code 12; a client that is told so stops sending telemetry.
 type service struct {
 	tailnetpb.DRPCTailnetUnimplementedServer
 	c    *Coordinator
 	id   uuid.UUID
 	auth Auth
-}
-
-// PostTelemetry takes telemetry and does nothing with it.
-func (s *service) PostTelemetry(context.Context, *tailnetpb.TelemetryRequest) (*tailnetpb.TelemetryResponse, error) {
-	return nil, wire.ErrUnimplemented
+	end  context.CancelCauseFunc
 }
 
 // mapCheck is how often the relay map is compared with the one last sent.
@@ -60,24 +61,30 @@ func (s *service) StreamDERPMaps(_ *tailnetpb.StreamDERPMapsRequest, stream tail
 
 // Coordinate holds the peer's stream.
 func (s *service) Coordinate(stream tailnetpb.DRPCTailnet_CoordinateStream) error {
-	p, ok := s.c.join(s.id)
+	p, ok := s.c.join(s.id, s.end)
 	if !ok {
 		return errors.New("coordinator closed")
 	}
-	var wg sync.WaitGroup
-	wg.Go(func() { s.receive(stream, p) })
+	var sender sync.WaitGroup
+	defer sender.Wait()
+	// It is gone already, unless a mistake of ours ended receive.
+	defer s.c.leave(p, tailnetpb.CoordinateResponse_PeerUpdate_LOST, "lost", "")
+	sender.Go(func() { s.send(stream, p) })
+	s.receive(stream, p)
+	return nil
+}
+
+// send passes on what is queued until the peer is gone, and then closes the
+// stream: the peer waits for that.
+func (s *service) send(stream tailnetpb.DRPCTailnet_CoordinateStream, p *peer) {
 	for r := range p.out {
 		if err := stream.Send(r); err != nil {
 			s.c.leave(p, tailnetpb.CoordinateResponse_PeerUpdate_LOST, "lost", "")
-			break
+			for range p.out { // closed by leave
+			}
 		}
 	}
-	for range p.out { // closed by leave
-	}
-	// The server closes the stream first; the peer waits for that.
-	err := stream.Close()
-	wg.Wait()
-	return err
+	_ = stream.Close() // there is nobody left to tell
 }
 
 // receive carries out what the peer asks for until its stream ends, and then

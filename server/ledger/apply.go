@@ -52,7 +52,7 @@ func (a *agentState) totals() []*worktallypb.Series {
 // applyWindow takes in one window and returns why it is refused, or "".
 func (a *agentState) applyWindow(s *Submission, w *worktallypb.Window, first bool, c *change) string {
 	id, err := uuid.FromBytes(w.GetEpoch())
-	if err != nil || id == stockEpoch {
+	if err != nil || id == uuid.Nil { // the nil epoch is that of stock agents
 		return RefusedBadEpoch
 	}
 	e, known := a.epochs[id]
@@ -181,7 +181,7 @@ func (a *agentState) closeEpochs(s *Submission, c *change) {
 	}
 	var open []*epochState
 	for _, e := range a.epochs {
-		if !e.closed && e.id != stockEpoch && e.id != a.anchor {
+		if !e.closed && e.id != uuid.Nil && e.id != a.anchor {
 			open = append(open, e)
 		}
 	}

@@ -41,7 +41,7 @@ func (t *txn) load(s *Submission) (*agentState, error) {
 func (t *txn) loadEpochs(s *Submission, a *agentState) error {
 	names := []uuid.UUID{a.anchor}
 	if s.Stock != nil {
-		names = append(names, stockEpoch)
+		names = append(names, uuid.Nil)
 	}
 	for _, w := range s.Windows {
 		if id, err := uuid.FromBytes(w.GetEpoch()); err == nil {

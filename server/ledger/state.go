@@ -23,10 +23,6 @@ const (
 	maxAge = retention + 24*time.Hour
 )
 
-// stockEpoch is the epoch under which the counts of stock agents are kept. Real
-// epochs are random and never zero.
-var stockEpoch = uuid.UUID{}
-
 // agentState is what is stored about one agent, as far as a submission needs it.
 // Totals over all epochs are others + the totals of the anchor. The anchor is
 // the epoch that was created last, so it never goes back to an older one and the

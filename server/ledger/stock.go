@@ -1,15 +1,17 @@
 package ledger
 
 import (
+	"github.com/google/uuid"
+
 	"github.com/worktally/worktally/wire/worktallypb"
 )
 
 // applyStock takes in the report of a stock agent. A retry of the very same
 // submission is recognised by its arrival and changes nothing.
 func (a *agentState) applyStock(s *Submission, c *change) {
-	e, known := a.epochs[stockEpoch]
+	e, known := a.epochs[uuid.Nil]
 	if !known {
-		e = &epochState{id: stockEpoch}
+		e = &epochState{id: uuid.Nil}
 		a.create(e, c)
 		a.openEpochs-- // the stock epoch is never closed and does not count
 	}
@@ -81,13 +83,13 @@ func (e *epochState) absolute(counters []*worktallypb.Series, c *change) []diff 
 func (a *agentState) placeStock(s *Submission, e *epochState, c *change) {
 	end := s.Arrival
 	start := end.Add(-clamp(s.Interval, maxLength))
-	if gap := end.Sub(a.latest.End); gap < 0 || a.latest.Epoch == stockEpoch && gap < 2*s.Interval {
+	if gap := end.Sub(a.latest.End); gap < 0 || a.latest.Epoch == uuid.Nil && gap < 2*s.Interval {
 		start = earlier(a.latest.End, end)
 	} else {
 		start = later(start, earlier(a.latest.End, end))
 	}
 	if !s.OlderSession {
-		a.becomeNewest(s, stockEpoch, e.sequence, start, end, s.Stock.Gauges, s.Stock.RxBytes, s.Stock.TxBytes)
+		a.becomeNewest(s, uuid.Nil, e.sequence, start, end, s.Stock.Gauges, s.Stock.RxBytes, s.Stock.TxBytes)
 		c.outcome.Newest = true
 	}
 	mark(s.Arrival, start, end, s.Stock.Gauges, c)

@@ -19,36 +19,63 @@ type entry struct {
 	expires time.Time
 	// stale is when the byte gauges change without a report; zero: never.
 	stale time.Time
+	// rejected are the series that are not shown, by reason.
+	rejected map[string]uint64
 }
+
+// Why a stored series is not shown. The reasons for which one is not let in are
+// others.
+const (
+	rejectedConflict  = "type_conflict_on_page"
+	rejectedFamilies  = "too_many_families_on_page"
+	rejectedHistogram = "broken_histogram"
+)
+
+// maxDynamic bounds the families beyond the table's.
+const maxDynamic = 1024
 
 // grace is added to two report intervals before a silent agent's series end.
 const grace = 10 * time.Second
 
 func expiry(l ledger.Latest) time.Time { return l.Arrival.Add(2*l.Interval + grace) }
 
-// put shows the latest state of an agent, unless a newer one is shown already.
-func (p *Publisher) put(names exposition.Names, l ledger.Latest) {
+// put shows the latest state of an agent. The identity must have been known
+// after its workspace last changed: what is older shows nothing. Totals that an
+// older session delivered change what is shown, and do not bring back what has
+// ended.
+func (p *Publisher) put(names exposition.Names, known time.Time, l ledger.Latest, newest bool) {
 	fresh := p.build(names, l, time.Now())
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if old, ok := p.agents[fresh.key]; ok && old.latest.Arrival.After(l.Arrival) {
+	for reason, n := range fresh.rejected {
+		p.rejected[reason] += n
+	}
+	if at, changed := p.changes[l.WorkspaceID]; changed && !known.After(at) {
 		return
 	}
-	p.agents[fresh.key] = fresh
+	if _, shown := p.agents[fresh.key]; shown || newest {
+		p.agents[fresh.key] = fresh
+	}
 }
 
 func (p *Publisher) build(names exposition.Names, l ledger.Latest, now time.Time) *entry {
-	e := &entry{key: agentKey{l.WorkspaceID, l.AgentName}, names: names, latest: l, expires: expiry(l)}
-	for _, s := range l.Totals {
-		p.know(s.GetName(), exposition.Counter)
+	e := &entry{
+		key: agentKey{l.WorkspaceID, l.AgentName}, names: names, latest: l, expires: expiry(l), rejected: make(map[string]uint64),
 	}
-	for _, s := range l.Gauges.GetSeries() {
-		p.know(s.GetName(), exposition.Gauge)
-	}
-	b := p.table.Load().NewBuilder(names)
-	p.addGauges(b, l)
+	totals := p.fitting(e, l.Totals, exposition.Counter)
+	gauges := p.fitting(e, l.Gauges.GetSeries(), exposition.Gauge)
+	table := p.table.Load()
+	b := table.NewBuilder(names)
+	p.addGauges(b, l.Gauges, gauges)
 	e.stale = p.addBytes(b, l, now)
-	for _, s := range l.Totals {
+	histograms, broken := wholeHistograms(table, totals)
+	e.rejected[rejectedHistogram] += broken
+	for _, s := range totals {
+		if f, _, ok := table.Lookup(s.GetName()); ok && f.Type != exposition.Histogram {
+			p.addSeries(b, s)
+		}
+	}
+	for _, s := range histograms {
 		p.addSeries(b, s)
 	}
 	b.FillZeros(func(f *exposition.Family) bool { return f.Forwarded })
@@ -56,20 +83,41 @@ func (p *Publisher) build(names exposition.Names, l ledger.Latest, now time.Time
 	return e
 }
 
-// know adds a family that an agent brought to the table. How many there may be
-// was decided when the series was let in.
-func (p *Publisher) know(name string, typ exposition.Type) {
+// fitting returns the series whose family is, or now becomes, one of that type.
+// Almost all were checked when they were let in; but the first agent to bring a
+// family decides its type, and after a restart that may be another one.
+func (p *Publisher) fitting(e *entry, series []*worktallypb.Series, typ exposition.Type) []*worktallypb.Series {
+	kept := make([]*worktallypb.Series, 0, len(series))
+	for _, s := range series {
+		if reason := p.know(s.GetName(), typ); reason != "" {
+			e.rejected[reason]++
+			continue
+		}
+		kept = append(kept, s)
+	}
+	return kept
+}
+
+// know adds a family that an agent brought to the table, and says why a series
+// of that name and type cannot be shown, "" if it can.
+func (p *Publisher) know(name string, typ exposition.Type) (reason string) {
 	for {
 		table := p.table.Load()
-		if _, _, ok := table.Lookup(name); ok {
-			return
+		f, suffix, ok := table.Lookup(name)
+		switch {
+		case ok && (!f.Forwarded || (f.Type == exposition.Gauge) != (typ == exposition.Gauge) || (f.Type == exposition.Histogram) != (suffix != "")):
+			return rejectedConflict
+		case ok:
+			return ""
+		case len(table.Families())-len(p.o.Table.Families()) >= maxDynamic:
+			return rejectedFamilies
 		}
-		f := exposition.Family{
+		dynamic := exposition.Family{
 			Name: name, Type: typ, Help: "A metric that agents of another make forward.",
 			Identity: exposition.AgentTemplate, Sides: exposition.ServerCollect, Forwarded: true,
 		}
-		if p.table.CompareAndSwap(table, table.Extend(f)) {
-			return
+		if p.table.CompareAndSwap(table, table.Extend(dynamic)) {
+			return ""
 		}
 	}
 }
@@ -90,8 +138,7 @@ func (p *Publisher) addSeries(b *exposition.Builder, s *worktallypb.Series) {
 	p.add(b, s.GetName(), s.GetValue(), labels...)
 }
 
-func (p *Publisher) addGauges(b *exposition.Builder, l ledger.Latest) {
-	g := l.Gauges
+func (p *Publisher) addGauges(b *exposition.Builder, g *worktallypb.Gauges, series []*worktallypb.Series) {
 	p.add(b, "coderd_agentstats_connection_count", float64(g.GetConnectionCount()))
 	if g != nil && g.MedianLatencySeconds != nil {
 		p.add(b, "coderd_agentstats_connection_median_latency_seconds", g.GetMedianLatencySeconds())
@@ -103,7 +150,7 @@ func (p *Publisher) addGauges(b *exposition.Builder, l ledger.Latest) {
 	for f, n := range counts {
 		p.add(b, "coderd_agentstats_session_count_"+string(f), float64(n))
 	}
-	for _, s := range g.GetSeries() {
+	for _, s := range series {
 		p.addSeries(b, s)
 	}
 }
@@ -126,7 +173,7 @@ func (p *Publisher) addBytes(b *exposition.Builder, l ledger.Latest, now time.Ti
 	return stale
 }
 
-// deploymentFamilies says under which name of the deployment an agents' total is
+// deploymentFamily says under which name of the deployment an agents' total is
 // shown, with the label that tells the direction, if there is one.
 func deploymentFamily(name string) (family string, extra []exposition.Label) {
 	switch name {

@@ -3,6 +3,7 @@ package republish
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -41,7 +42,8 @@ type Options struct {
 	// means that none is known.
 	Node func(agentID uuid.UUID) (id int64, ok bool)
 	Log  *slog.Logger
-	// ByteWindow is the span of the rx and tx gauges; 0 means 60 s.
+	// ByteWindow is the span of the rx and tx gauges; 0 means 60 s, which is the
+	// most that the ledger keeps.
 	ByteWindow time.Duration
 	// HeartbeatTimeout is after how long a silent agent is disconnected; 0 means
 	// 30 s.
@@ -60,9 +62,17 @@ type Publisher struct {
 	changed    chan struct{} // holds one signal: the states are stale
 	committed  atomic.Bool   // the deployment's totals are stale
 
-	// mu guards agents. An entry is immutable; changing it means replacing it.
+	// started is when this process took over: no agent is connected since before.
+	started time.Time
+
+	// mu guards what follows. An entry is immutable; changing it means replacing
+	// it.
 	mu     sync.RWMutex
 	agents map[agentKey]*entry
+	// changes tells when a workspace last changed, for as long as a report that
+	// was under way then may still arrive.
+	changes  map[uuid.UUID]time.Time
+	rejected map[string]uint64
 }
 
 type agentKey struct {
@@ -78,13 +88,20 @@ func New(o Options) (*Publisher, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.ByteWindow > time.Minute {
+		return nil, fmt.Errorf("byte window %s is longer than 1m", o.ByteWindow)
+	}
 	if o.ByteWindow <= 0 {
 		o.ByteWindow = time.Minute
 	}
 	if o.HeartbeatTimeout <= 0 {
 		o.HeartbeatTimeout = 30 * time.Second
 	}
-	p := &Publisher{o: o, log: o.Log, changed: make(chan struct{}, 1), agents: make(map[agentKey]*entry)}
+	p := &Publisher{
+		o: o, log: o.Log, changed: make(chan struct{}, 1), started: time.Now(),
+		agents: make(map[agentKey]*entry), changes: make(map[uuid.UUID]time.Time),
+		rejected: map[string]uint64{rejectedConflict: 0, rejectedFamilies: 0, rejectedHistogram: 0},
+	}
 	p.table.Store(o.Table)
 	return p, nil
 }
@@ -93,7 +110,9 @@ func New(o Options) (*Publisher, error) {
 func (p *Publisher) Rebuild(ctx context.Context) error {
 	names := make(map[agentKey]exposition.Names)
 	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
-		names[agentKey{s.WorkspaceID, s.AgentName}] = namesOf(s)
+		if !ended(s.State.Lifecycle) { // its series ended before the restart
+			names[agentKey{s.WorkspaceID, s.AgentName}] = namesOf(s)
+		}
 		return nil
 	})
 	if err != nil {
@@ -103,7 +122,7 @@ func (p *Publisher) Rebuild(ctx context.Context) error {
 	err = p.o.Ledger.Load(ctx, func(l ledger.Latest) error {
 		n, known := names[agentKey{l.WorkspaceID, l.AgentName}]
 		if known && now.Before(expiry(l)) {
-			p.put(n, l)
+			p.put(n, now, l, true)
 		}
 		return nil
 	})
@@ -121,10 +140,10 @@ func namesOf(s catalog.AgentStatus) exposition.Names {
 }
 
 // Reported implements agentapi.Publisher.
-func (p *Publisher) Reported(id catalog.Identity, outcome ledger.Outcome) {
+func (p *Publisher) Reported(id catalog.Identity, known time.Time, outcome ledger.Outcome) {
 	p.put(exposition.Names{
 		AgentName: id.Agent.Name, Username: id.Owner.Username, WorkspaceName: id.Workspace.Name, TemplateName: id.Workspace.Template.Name,
-	}, outcome.Latest)
+	}, known, outcome.Latest, outcome.Newest)
 	p.committed.Store(true)
 }
 
@@ -144,9 +163,11 @@ func (p *Publisher) AgentOff(workspaceID uuid.UUID, agentName string) {
 }
 
 // WorkspaceChanged ends the series of a workspace that was renamed, changed or
-// deleted; what is still there reports again under its new identity.
+// deleted; what is still there reports again under its new identity. Reports of
+// sessions that began before are not shown, so the caller must end them.
 func (p *Publisher) WorkspaceChanged(workspaceID uuid.UUID) {
 	p.mu.Lock()
+	p.changes[workspaceID] = time.Now()
 	for k := range p.agents {
 		if k.workspace == workspaceID {
 			delete(p.agents, k)
@@ -160,9 +181,7 @@ func (p *Publisher) WorkspaceChanged(workspaceID uuid.UUID) {
 // pointers.
 func (p *Publisher) Page() exposition.Page {
 	page := exposition.Page{Table: p.table.Load(), Sides: exposition.ServerPage}
-	if own := p.ownRow(page.Table); own != nil {
-		page.Rows = append(page.Rows, own)
-	}
+	page.Rows = append(page.Rows, p.ownRow(page.Table))
 	if states := p.states.Load(); states != nil {
 		page.Rows = append(page.Rows, *states...)
 	}
@@ -179,11 +198,15 @@ func (p *Publisher) Page() exposition.Page {
 }
 
 func (p *Publisher) ownRow(t *exposition.Table) *exposition.Row {
-	if p.o.Own == nil {
-		return nil
-	}
 	b := t.NewBuilder(exposition.Names{})
-	p.o.Own(b)
+	if p.o.Own != nil {
+		p.o.Own(b)
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for reason, n := range p.rejected {
+		p.add(b, "worktally_rejected_series_total", float64(n), exposition.Label{Name: "reason", Value: reason})
+	}
 	return b.Row()
 }
 

@@ -2,6 +2,7 @@ package republish
 
 import (
 	"context"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -17,8 +18,12 @@ import (
 const (
 	// refreshAtLeast: states also change by time alone.
 	refreshAtLeast = 5 * time.Second
-	// refreshAtMost bounds the load of many changes at once.
-	refreshAtMost = 200 * time.Millisecond
+	// refreshPause and refreshShare bound the load of many changes at once: after
+	// a refresh there is a pause, four times as long as it took if that is more.
+	refreshPause = 200 * time.Millisecond
+	refreshShare = 4
+	// changeMemory is longer than a report can be under way.
+	changeMemory = 5 * time.Minute
 	// connectTimeout is how long an agent may take to connect for the first time.
 	connectTimeout = 2 * time.Minute
 )
@@ -43,10 +48,12 @@ func (p *Publisher) Run(ctx context.Context) error {
 				}
 			}
 		case <-tick.C:
+			p.forget(time.Now())
 			err = p.refreshStates(ctx)
 		case <-p.changed:
+			began := time.Now()
 			err = p.refreshStates(ctx)
-			if retry.Sleep(ctx, refreshAtMost) != nil {
+			if retry.Sleep(ctx, max(refreshPause, refreshShare*time.Since(began))) != nil {
 				return nil
 			}
 		}
@@ -70,6 +77,14 @@ func (p *Publisher) refreshDeployment(ctx context.Context) error {
 	return nil
 }
 
+// forget drops silent agents, whether or not somebody scrapes, and old changes.
+func (p *Publisher) forget(now time.Time) {
+	p.reportRows(now)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.changes, func(_ uuid.UUID, at time.Time) bool { return now.Sub(at) > changeMemory })
+}
+
 // upKey is one series of coderd_agents_up.
 type upKey struct {
 	workspace uuid.UUID
@@ -82,7 +97,7 @@ func (p *Publisher) refreshStates(ctx context.Context) error {
 	up := make(map[upKey]float64)
 	table := p.table.Load()
 	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
-		status := p.status(s.State, now)
+		status := p.status(s, now)
 		key := upKey{s.WorkspaceID, [4]exposition.Label{
 			{Name: "template_name", Value: s.Template.Name}, {Name: "template_version", Value: orUnknown(s.Template.Version)},
 			{Name: "username", Value: s.OwnerName}, {Name: "workspace_name", Value: s.WorkspaceName},
@@ -118,16 +133,25 @@ func orUnknown(s string) string {
 	return s
 }
 
-// status judges a connection by its last heartbeat at one instant for all.
-func (p *Publisher) status(s catalog.AgentState, now time.Time) string {
+// status judges a connection by its last heartbeat, at one instant for all. A
+// heartbeat from before this process says nothing: the connection ended with the
+// process that had it.
+func (p *Publisher) status(a catalog.AgentStatus, now time.Time) string {
+	s := a.State
 	switch {
+	case s.FirstConnectedAt.IsZero() && now.Sub(a.CreatedAt) > connectTimeout:
+		return "timeout"
 	case s.FirstConnectedAt.IsZero():
 		return "connecting"
-	case s.DisconnectedAt.After(s.LastConnectedAt), now.Sub(s.LastConnectedAt) > p.o.HeartbeatTimeout:
+	case s.LastConnectedAt.Before(p.started), now.Sub(s.LastConnectedAt) > p.o.HeartbeatTimeout,
+		!s.DisconnectedAt.IsZero() && !s.DisconnectedAt.Before(s.LastConnectedAt):
 		return "disconnected"
 	}
 	return "connected"
 }
+
+// ended says whether a lifecycle is over.
+func ended(s agentpb.Lifecycle_State) bool { return s >= agentpb.Lifecycle_SHUTDOWN_TIMEOUT }
 
 func lifecycleName(s agentpb.Lifecycle_State) string {
 	if s == agentpb.Lifecycle_STATE_UNSPECIFIED {
