@@ -5,10 +5,10 @@ import "sync/atomic"
 // pathBytes are the bytes of one path; both directions are on cache lines of
 // their own, because they are written by different goroutines all the time.
 type pathBytes struct {
-	rx atomic.Uint64
-	_  [56]byte
-	tx atomic.Uint64
-	_  [56]byte
+	rx, rxPackets atomic.Uint64
+	_             [48]byte
+	tx, txPackets atomic.Uint64
+	_             [48]byte
 }
 
 // Flow is one connection whose bytes are counted. Received and Sent do not
@@ -84,21 +84,34 @@ func (t *Tally) activeLocked() map[string]int64 {
 			byProto[f.proto]++
 		}
 	}
+	t.activePackets(byProto)
 	return byProto
 }
 
 const (
-	receiveBytes  = "agent_network_receive_bytes_total"
-	transmitBytes = "agent_network_transmit_bytes_total"
+	receiveBytes    = "agent_network_receive_bytes_total"
+	transmitBytes   = "agent_network_transmit_bytes_total"
+	receivePackets  = "agent_network_receive_packets_total"
+	transmitPackets = "agent_network_transmit_packets_total"
 )
 
-// appendBytes adds the byte series, sorted by path.
+// series returns the counters of a path by their names. Only the tailnet has
+// packets.
+func (p *pathBytes) series(path Path) map[string]*atomic.Uint64 {
+	m := map[string]*atomic.Uint64{receiveBytes: &p.rx, transmitBytes: &p.tx}
+	if path == PathP2P || path == PathDERP {
+		m[receivePackets], m[transmitPackets] = &p.rxPackets, &p.txPackets
+	}
+	return m
+}
+
+// appendBytes adds the series of all paths.
 func (t *Tally) appendBytes(dst []Series) []Series {
-	for _, p := range []Path{PathTCP, PathUnix} {
-		label := []Label{{"path", string(p)}}
-		dst = append(dst,
-			Series{Name: receiveBytes, Labels: label, Value: float64(t.paths[p].rx.Load())},
-			Series{Name: transmitBytes, Labels: label, Value: float64(t.paths[p].tx.Load())})
+	for _, path := range paths() {
+		label := []Label{{"path", string(path)}}
+		for name, n := range t.paths[path].series(path) {
+			dst = append(dst, Series{Name: name, Labels: label, Value: float64(n.Load())})
+		}
 	}
 	return dst
 }
@@ -107,26 +120,14 @@ func (t *Tally) restoreBytes(s Series) bool {
 	if len(s.Labels) != 1 || s.Labels[0].Name != "path" || s.Value < 0 {
 		return false
 	}
-	p, ok := t.paths[Path(s.Labels[0].Value)]
+	path := Path(s.Labels[0].Value)
+	p, ok := t.paths[path]
 	if !ok {
 		return false
 	}
-	switch s.Name {
-	case receiveBytes:
-		p.rx.Add(uint64(s.Value))
-	case transmitBytes:
-		p.tx.Add(uint64(s.Value))
-	default:
-		return false
+	n, ok := p.series(path)[s.Name]
+	if ok {
+		n.Add(uint64(s.Value))
 	}
-	return true
-}
-
-// bytes returns the totals over all paths.
-func (t *Tally) bytes() (rx, tx uint64) {
-	for _, p := range t.paths {
-		rx += p.rx.Load()
-		tx += p.tx.Load()
-	}
-	return rx, tx
+	return ok
 }

@@ -2,8 +2,10 @@ package stats
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -319,6 +321,61 @@ func BenchmarkFlow_Received(b *testing.B) {
 		defer f.Close()
 		for pb.Next() {
 			f.Received(1280)
+		}
+	})
+}
+
+func TestPackets_ByPathAndFlow(t *testing.T) {
+	tally := New(Options{})
+	addr := netip.MustParseAddr("fd7a:115c:a1e0::1")
+	local := netip.AddrPortFrom(addr, 22)
+	for i := range 10 {
+		tally.Packets(PathP2P, 6, local, netip.AddrPortFrom(addr, uint16(1000+i%5)), 2, 100, true)
+	}
+	tally.Packets(PathDERP, 58, local, local, 1, 60, false)
+	w := tally.CutWindow()
+	if diff := cmp.Diff(map[string]int64{"TCP": 5, "ICMPv6": 1}, w.Gauges.ConnectionsByProto); diff != "" {
+		t.Error(diff)
+	}
+	if w.RxBytes != 1000 || w.TxBytes != 60 {
+		t.Errorf("rx %d tx %d", w.RxBytes, w.TxBytes)
+	}
+	if got := valueOf(w.Totals, receivePackets, "path", "p2p"); got != 20 {
+		t.Errorf("%v packets", got)
+	}
+	if g := tally.CutWindow().Gauges; g.Connections != 0 {
+		t.Errorf("%d connections in a silent window", g.Connections)
+	}
+	tally.CutWindow()
+	for i := range tally.shards {
+		if n := len(tally.shards[i].flows); n != 0 {
+			t.Errorf("%d flows are remembered", n)
+		}
+	}
+}
+
+func TestPackets_FlowsAreBounded(t *testing.T) {
+	tally := New(Options{})
+	addr := netip.MustParseAddr("fd7a:115c:a1e0::1")
+	for i := range 3 * maxFlows {
+		tally.Packets(PathP2P, 17, netip.AddrPortFrom(addr, uint16(i)), netip.AddrPortFrom(addr, uint16(i/2)), 1, 1, true)
+	}
+	w := tally.CutWindow()
+	dropped := valueOf(w.Totals, "agent_dropped_total", "what", string(DropFlows))
+	if w.Gauges.Connections > maxFlows || float64(w.Gauges.Connections)+dropped != 3*maxFlows || w.RxBytes != 3*maxFlows {
+		t.Errorf("%d flows, %v dropped, %d bytes", w.Gauges.Connections, dropped, w.RxBytes)
+	}
+}
+
+func BenchmarkTally_Packets(b *testing.B) {
+	tally := New(Options{})
+	addr := netip.MustParseAddr("fd7a:115c:a1e0::1")
+	var next atomic.Uint32
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		remote := netip.AddrPortFrom(addr, uint16(next.Add(1)))
+		for pb.Next() {
+			tally.Packets(PathP2P, 6, netip.AddrPortFrom(addr, 22), remote, 1, 1280, true)
 		}
 	})
 }

@@ -21,6 +21,7 @@ type Tally struct {
 	// window is the number of the current report window, from 1. A flow compares
 	// it with the window in which it last saw traffic.
 	window atomic.Uint64
+	shards [flowShards]flowShard
 
 	// mu guards everything below.
 	mu       sync.Mutex
@@ -77,8 +78,11 @@ func New(o Options) *Tally {
 		windowStart: time.Now(),
 	}
 	t.window.Store(1)
-	for _, p := range []Path{PathTCP, PathUnix} {
+	for _, p := range paths() {
 		t.paths[p] = new(pathBytes)
+	}
+	for i := range t.shards {
+		t.shards[i].flows = make(map[flowKey]*Flow)
 	}
 	t.declare()
 	return t
@@ -104,7 +108,7 @@ func (t *Tally) declare() {
 	c.droppeds = cs.vec("agent_dropped_total", "what",
 		string(DropScriptOutput), string(DropLogLines), string(DropConnectionReports), string(DropSignals),
 		string(DropReportHistory), string(DropScriptTimings), string(DropReportRefused), string(DropLifecycle),
-		string(DropTerminals), string(DropSSHConnections), string(DropForwards))
+		string(DropTerminals), string(DropSSHConnections), string(DropForwards), string(DropFlows))
 	c.ended = make(map[endKey]*counter)
 	c.sessionLength = make(map[appname.Family]*histogram)
 	for _, f := range gaugeFamilies() {

@@ -3,13 +3,19 @@ package stats
 // Path is how bytes travelled.
 type Path string
 
-// The paths. The tailnet's own follow with the tailnet.
+// The paths.
 const (
+	// PathP2P and PathDERP count whole IP packets of the tailnet: directly between
+	// the peers, or over a relay.
+	PathP2P  Path = "p2p"
+	PathDERP Path = "derp"
 	// PathTCP counts the payload of plain TCP listeners.
 	PathTCP Path = "tcp"
 	// PathUnix counts the payload of unix sockets.
 	PathUnix Path = "unix"
 )
+
+func paths() [4]Path { return [...]Path{PathDERP, PathP2P, PathTCP, PathUnix} }
 
 // EndReason says why a session ended.
 type EndReason string
@@ -115,4 +121,5 @@ const (
 	DropTerminals         Dropped = "terminals"
 	DropSSHConnections    Dropped = "ssh_connections"
 	DropForwards          Dropped = "forwards"
+	DropFlows             Dropped = "flows"
 )
