@@ -33,7 +33,11 @@ type Options struct {
 	// away.
 	FirstToken io.Writer
 	Prometheus Prometheus
-	Log        *slog.Logger
+	Relays     Relays
+	// STUNAddress is the UDP address of the server's own STUN service; "" means
+	// none.
+	STUNAddress string
+	Log         *slog.Logger
 	// HTTPListener and PrometheusListener take the place of addresses, for tests
 	// and embedding. The server closes them.
 	HTTPListener, PrometheusListener net.Listener

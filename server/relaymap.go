@@ -1,7 +1,12 @@
 package server
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
 	"net/url"
+	"os"
 	"strconv"
 
 	"google.golang.org/protobuf/proto"
@@ -9,33 +14,160 @@ import (
 	"github.com/worktally/worktally/wire/tailnetpb"
 )
 
-// The region of the server itself (contract tailnet.md section 6.1).
-const (
-	regionID   = 999
-	regionCode = "coder"
-	regionName = "Coder Embedded Relay"
-)
+// Relays says over which relays peers meet. The zero value is the server's own
+// relay and no STUN.
+type Relays struct {
+	// Disable turns the server's own relay off; ConfigFile must name others then.
+	Disable bool
+	// RegionID, RegionCode and RegionName are those of the server's own relay; the
+	// zero values mean 999, "coder" and "Coder Embedded Relay", which clients know.
+	RegionID               int
+	RegionCode, RegionName string
+	// STUN are host:port of STUN servers that peers may ask.
+	STUN []string
+	// ConfigFile is a relay map in Tailscale's JSON form with further regions.
+	ConfigFile string
+	// BlockDirect keeps peers on relays.
+	BlockDirect bool
+	// ForceWebsockets makes peers reach relays by websocket.
+	ForceWebsockets bool
+}
 
-// relayMap returns the one map that everybody is told. Home params are never
-// left out: a stock agent crashes without them.
-func relayMap(access *url.URL) func() *tailnetpb.DERPMap {
-	host, port := access.Hostname(), access.Port()
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		n = 443
-		if access.Scheme == "http" {
-			n = 80
+func (r Relays) withDefaults() Relays {
+	if r.RegionID == 0 {
+		r.RegionID = 999
+	}
+	if r.RegionCode == "" {
+		r.RegionCode = "coder"
+	}
+	if r.RegionName == "" {
+		r.RegionName = "Coder Embedded Relay"
+	}
+	if r.BlockDirect {
+		r.STUN = nil
+	}
+	return r
+}
+
+// relayMap returns the one map that everybody is told (contract tailnet.md
+// section 6.1). Home params are never left out and no region is without a node:
+// stock peers crash otherwise.
+func relayMap(access *url.URL, r Relays) (func() *tailnetpb.DERPMap, error) {
+	r = r.withDefaults()
+	m := &tailnetpb.DERPMap{HomeParams: &tailnetpb.DERPMap_HomeParams{}, Regions: map[int64]*tailnetpb.DERPMap_Region{}}
+	if r.ConfigFile != "" {
+		if err := readRegions(m, r.ConfigFile); err != nil {
+			return nil, fmt.Errorf("relay map %s: %w", r.ConfigFile, err)
 		}
 	}
-	m := &tailnetpb.DERPMap{
-		HomeParams: &tailnetpb.DERPMap_HomeParams{},
-		Regions: map[int64]*tailnetpb.DERPMap_Region{regionID: {
-			RegionId: regionID, EmbeddedRelay: true, RegionCode: regionCode, RegionName: regionName,
-			Nodes: []*tailnetpb.DERPMap_Region_Node{{
-				Name: strconv.Itoa(regionID) + "b", RegionId: regionID, HostName: host, DerpPort: int32(n),
-				StunPort: -1, ForceHttp: access.Scheme == "http",
-			}},
+	if !r.Disable {
+		m.Regions[int64(r.RegionID)] = embeddedRegion(access, r)
+	}
+	for i, address := range r.STUN {
+		region, err := stunRegion(r.RegionID+1+i, address)
+		if err != nil {
+			return nil, err
+		}
+		m.Regions[region.GetRegionId()] = region
+	}
+	if r.BlockDirect {
+		withoutSTUN(m)
+	}
+	if len(m.Regions) == 0 {
+		return nil, errors.New("there is no relay: the server's own is off and no other is named")
+	}
+	return func() *tailnetpb.DERPMap { return proto.CloneOf(m) }, nil
+}
+
+func embeddedRegion(access *url.URL, r Relays) *tailnetpb.DERPMap_Region {
+	port, err := strconv.Atoi(access.Port())
+	if err != nil {
+		port = 443
+		if access.Scheme == "http" {
+			port = 80
+		}
+	}
+	return &tailnetpb.DERPMap_Region{
+		RegionId: int64(r.RegionID), EmbeddedRelay: true, RegionCode: r.RegionCode, RegionName: r.RegionName,
+		Nodes: []*tailnetpb.DERPMap_Region_Node{{
+			Name: strconv.Itoa(r.RegionID) + "b", RegionId: int64(r.RegionID), HostName: access.Hostname(), DerpPort: int32(port),
+			StunPort: -1, ForceHttp: access.Scheme == "http",
 		}},
 	}
-	return func() *tailnetpb.DERPMap { return proto.CloneOf(m) }
+}
+
+func stunRegion(id int, address string) (*tailnetpb.DERPMap_Region, error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("STUN server %q: %w", address, err)
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 {
+		return nil, fmt.Errorf("STUN server %q: the port is none", address)
+	}
+	n := strconv.Itoa(id)
+	return &tailnetpb.DERPMap_Region{
+		RegionId: int64(id), RegionCode: "coder_stun_" + n, RegionName: "Coder STUN " + n,
+		Nodes: []*tailnetpb.DERPMap_Region_Node{{Name: n + "stun0", RegionId: int64(id), HostName: host, StunOnly: true, StunPort: int32(port)}},
+	}, nil
+}
+
+// withoutSTUN takes away what peers would find direct paths with.
+func withoutSTUN(m *tailnetpb.DERPMap) {
+	for id, region := range m.Regions {
+		var nodes []*tailnetpb.DERPMap_Region_Node
+		for _, n := range region.Nodes {
+			if !n.GetStunOnly() {
+				n.StunPort = -1
+				nodes = append(nodes, n)
+			}
+		}
+		if region.Nodes = nodes; len(nodes) == 0 {
+			delete(m.Regions, id)
+		}
+	}
+}
+
+// jsonMap is a relay map as Tailscale writes it.
+type jsonMap struct {
+	Regions map[int64]struct {
+		RegionID               int64
+		RegionCode, RegionName string
+		Avoid                  bool
+		Nodes                  []jsonRelay
+	}
+}
+
+type jsonRelay struct {
+	Name, HostName, CertName, IPv4, IPv6, STUNTestIP string
+	RegionID                                         int64
+	STUNPort, DERPPort                               int32
+	STUNOnly, InsecureForTests, ForceHTTP, CanPort80 bool
+}
+
+// readRegions adds the regions of a file to a map.
+func readRegions(m *tailnetpb.DERPMap, file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var in jsonMap
+	if err := json.Unmarshal(text, &in); err != nil {
+		return err
+	}
+	for id, region := range in.Regions {
+		if id <= 0 || region.RegionID != id || len(region.Nodes) == 0 {
+			return fmt.Errorf("region %d: its number is wrong or it has no node", id)
+		}
+		out := &tailnetpb.DERPMap_Region{RegionId: id, RegionCode: region.RegionCode, RegionName: region.RegionName, Avoid: region.Avoid}
+		for _, n := range region.Nodes {
+			out.Nodes = append(out.Nodes, &tailnetpb.DERPMap_Region_Node{
+				Name: n.Name, RegionId: id, HostName: n.HostName, CertName: n.CertName, Ipv4: n.IPv4, Ipv6: n.IPv6,
+				StunPort: n.STUNPort, StunOnly: n.STUNOnly, DerpPort: n.DERPPort, InsecureForTests: n.InsecureForTests,
+				ForceHttp: n.ForceHTTP, StunTestIp: n.STUNTestIP, CanPort_80: n.CanPort80,
+			})
+		}
+		m.Regions[id] = out
+	}
+	return nil
 }

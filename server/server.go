@@ -2,13 +2,16 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +28,7 @@ import (
 	"github.com/worktally/worktally/server/coordinator"
 	"github.com/worktally/worktally/server/ledger"
 	"github.com/worktally/worktally/server/republish"
+	"github.com/worktally/worktally/tailnet/relay"
 	"github.com/worktally/worktally/wire"
 )
 
@@ -42,6 +46,8 @@ type Server struct {
 	metrics     http.Handler
 	api         http.Handler
 	http, prom  net.Listener // prom is nil if the page is off
+	relay       *relay.Relay // nil if it is off
+	stun        *net.UDPConn // nil if it is off
 	ready       atomic.Bool
 }
 
@@ -81,6 +87,15 @@ func (s *Server) listen() (err error) {
 	if s.o.AccessURL == nil {
 		s.o.AccessURL = &url.URL{Scheme: "http", Host: s.http.Addr().String()}
 	}
+	if s.o.STUNAddress != "" {
+		address, err := net.ResolveUDPAddr("udp", s.o.STUNAddress)
+		if err == nil {
+			s.stun, err = net.ListenUDP("udp", address)
+		}
+		if err != nil {
+			return fmt.Errorf("listen for STUN (--stun-address): %w", err)
+		}
+	}
 	if !s.o.Prometheus.Enable {
 		return nil
 	}
@@ -119,7 +134,10 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 
 // assemble is one straight line of wiring.
 func (s *Server) assemble() (err error) {
-	relays := relayMap(s.o.AccessURL)
+	relays, err := relayMap(s.o.AccessURL, s.o.Relays)
+	if err != nil {
+		return err
+	}
 	s.coordinator = coordinator.New(coordinator.Options{Log: s.log, DERPMap: relays})
 	table := exposition.NewTable()
 	s.publisher, err = republish.New(republish.Options{
@@ -147,7 +165,16 @@ func (s *Server) assemble() (err error) {
 	})
 	mux := http.NewServeMux()
 	s.agents.Register(mux)
-	mux.HandleFunc("GET /derp/latency-check", func(http.ResponseWriter, *http.Request) {})
+	if !s.o.Relays.Disable {
+		key, err := s.relayKey()
+		if err != nil {
+			return err
+		}
+		if s.relay, err = relay.New(key, s.log); err != nil {
+			return err
+		}
+		s.relay.Register(mux)
+	}
 	mux.Handle("/", people)
 	s.api = mux
 	s.metrics = exposition.NewHandler(exposition.HandlerOptions{
@@ -192,9 +219,12 @@ func (s *Server) Run(ctx context.Context) error {
 	run(&writers, inner, "page", s.publisher.Run)
 	run(&writers, inner, "history", s.purge)
 	run(&front, ctx, "api", func(ctx context.Context) error {
-		context.AfterFunc(ctx, func() { s.ready.Store(false); s.agents.Close(); s.coordinator.Close() })
+		context.AfterFunc(ctx, func() { s.ready.Store(false); s.agents.Close(); s.coordinator.Close(); s.closeRelay() })
 		return webserve.Serve(ctx, s.http, webserve.Options{Handler: s.api, Log: s.log})
 	})
+	if s.stun != nil {
+		run(&front, ctx, "stun", func(ctx context.Context) error { return relay.ServeSTUN(ctx, s.stun) })
+	}
 	var page errgroup.Group
 	if s.prom != nil {
 		run(&page, outer, "metrics page", func(ctx context.Context) error {
@@ -234,9 +264,41 @@ func (s *Server) Close() {
 			_ = l.Close()
 		}
 	}
+	if s.stun != nil {
+		_ = s.stun.Close()
+	}
+	s.closeRelay()
 	if s.db != nil {
 		_ = s.db.Close()
 	}
+}
+
+func (s *Server) closeRelay() {
+	if s.relay != nil {
+		_ = s.relay.Close()
+	}
+}
+
+// relayKeyFile keeps the key of the relay, so that peers find the same one after
+// a restart.
+const relayKeyFile = "relay-key"
+
+// relayKey returns the relay's key, made once if there is a state directory.
+func (s *Server) relayKey() ([]byte, error) {
+	if s.o.StateDir == "" {
+		return nil, nil
+	}
+	path := filepath.Join(s.o.StateDir, relayKeyFile)
+	key, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key = make([]byte, 32)
+		_, _ = rand.Read(key) // never fails
+		err = os.WriteFile(path, key, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("relay key: %w", err)
+	}
+	return key, nil
 }
 
 // workspaceChanged ends what belonged to the old state of a workspace at once:

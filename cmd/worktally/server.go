@@ -28,6 +28,15 @@ type serverCmd struct {
 	CollectNet    bool          `name:"prometheus-collect-overlay-metrics" envs:"WORKTALLY_PROMETHEUS_COLLECT_OVERLAY_METRICS" help:"Also show the overlay library's metrics that stock agents forward, about a hundred series for each."`
 	WebConfig     string        `name:"prometheus-web-config-file" envs:"WORKTALLY_PROMETHEUS_WEB_CONFIG_FILE" placeholder:"FILE" help:"Prometheus web config file with TLS and users for the metrics page."`
 	StatsWindow   time.Duration `name:"agent-stats-window" envs:"WORKTALLY_AGENT_STATS_WINDOW" default:"60s" help:"Span of the rx and tx byte gauges."`
+	RelayEnable   bool          `name:"derp-server-enable" envs:"WORKTALLY_DERP_SERVER_ENABLE,CODER_DERP_SERVER_ENABLE" default:"true" negatable:"" help:"Serve a relay on the HTTP address."`
+	RelayRegion   int           `name:"derp-server-region-id" envs:"WORKTALLY_DERP_SERVER_REGION_ID,CODER_DERP_SERVER_REGION_ID" default:"999" help:"Number of the region of the server's relay."`
+	RelayCode     string        `name:"derp-server-region-code" envs:"WORKTALLY_DERP_SERVER_REGION_CODE,CODER_DERP_SERVER_REGION_CODE" default:"coder" help:"Code of that region."`
+	RelayName     string        `name:"derp-server-region-name" envs:"WORKTALLY_DERP_SERVER_REGION_NAME,CODER_DERP_SERVER_REGION_NAME" default:"Coder Embedded Relay" help:"Name of that region."`
+	STUNServers   []string      `name:"derp-server-stun-addresses" envs:"WORKTALLY_DERP_SERVER_STUN_ADDRESSES,CODER_DERP_SERVER_STUN_ADDRESSES" sep:"," placeholder:"HOST:PORT" help:"STUN servers that peers may ask, comma separated, default none; \"disable\" means none too."`
+	STUNAddress   string        `name:"stun-address" envs:"WORKTALLY_STUN_ADDRESS" placeholder:"ADDRESS" help:"UDP address of the server's own STUN service, default none; name it in --derp-server-stun-addresses as peers reach it."`
+	RelayConfig   string        `name:"derp-config-path" envs:"WORKTALLY_DERP_CONFIG_PATH,CODER_DERP_CONFIG_PATH" placeholder:"FILE" help:"Further relays: a relay map in Tailscale's JSON form."`
+	BlockDirect   bool          `name:"block-direct-connections" envs:"WORKTALLY_BLOCK_DIRECT,CODER_BLOCK_DIRECT" help:"Keep peers on relays."`
+	ForceWS       bool          `name:"derp-force-websockets" envs:"WORKTALLY_DERP_FORCE_WEBSOCKETS,CODER_DERP_FORCE_WEBSOCKETS" help:"Make peers reach relays by websocket."`
 	FirstUser     string        `name:"first-username" envs:"WORKTALLY_FIRST_USERNAME" default:"admin" help:"Name of the administrator that is created at the first start; the token is printed once."`
 	LogJSON       bool          `name:"log-json" envs:"WORKTALLY_LOG_JSON" help:"Write the log as JSON."`
 	Verbose       bool          `name:"verbose" envs:"WORKTALLY_VERBOSE,CODER_VERBOSE" help:"Also log what is only of use to find a fault."`
@@ -39,10 +48,10 @@ type serverCmd struct {
 func notHonoured() []string {
 	return []string{
 		"CODER_WILDCARD_ACCESS_URL", "CODER_PROMETHEUS_AGGREGATE_AGENT_STATS_BY", "CODER_PROMETHEUS_COLLECT_DB_METRICS",
-		"CODER_METRICS_CACHE_REFRESH_INTERVAL", "CODER_AGENT_FALLBACK_TROUBLESHOOTING_URL", "CODER_DERP_SERVER_ENABLE",
-		"CODER_DERP_SERVER_REGION_ID", "CODER_DERP_SERVER_REGION_CODE", "CODER_DERP_SERVER_REGION_NAME",
-		"CODER_DERP_SERVER_STUN_ADDRESSES", "CODER_DERP_SERVER_RELAY_URL", "CODER_BLOCK_DIRECT", "CODER_DERP_FORCE_WEBSOCKETS",
-		"CODER_DERP_CONFIG_URL", "CODER_DERP_CONFIG_PATH", "CODER_WORKSPACE_HOSTNAME_SUFFIX", "CODER_API_RATE_LIMIT",
+		"CODER_METRICS_CACHE_REFRESH_INTERVAL", "CODER_AGENT_FALLBACK_TROUBLESHOOTING_URL",
+
+		"CODER_DERP_SERVER_RELAY_URL",
+		"CODER_DERP_CONFIG_URL", "CODER_WORKSPACE_HOSTNAME_SUFFIX", "CODER_API_RATE_LIMIT",
 		"CODER_BROWSER_ONLY", "CODER_EXPERIMENTS", "CODER_PPROF_ENABLE", "CODER_PPROF_ADDRESS", "CODER_TLS_ENABLE", "CODER_TLS_ADDRESS",
 	}
 }
@@ -78,6 +87,14 @@ func (c serverCmd) options(p *program) (o server.Options, err error) {
 			Enable: c.Prometheus, Address: c.PromAddress, CollectAgentStats: c.CollectStats, CollectOverlay: c.CollectNet,
 			WebConfigFile: c.WebConfig, ByteWindow: c.StatsWindow,
 		},
+	}
+	o.STUNAddress = c.STUNAddress
+	o.Relays = server.Relays{
+		Disable: !c.RelayEnable, RegionID: c.RelayRegion, RegionCode: c.RelayCode, RegionName: c.RelayName,
+		ConfigFile: c.RelayConfig, BlockDirect: c.BlockDirect, ForceWebsockets: c.ForceWS,
+	}
+	if len(c.STUNServers) != 1 || c.STUNServers[0] != "disable" {
+		o.Relays.STUN = c.STUNServers
 	}
 	if c.CollectStats && !c.Prometheus {
 		errs = append(errs, errors.New("--prometheus-collect-agent-stats (CODER_PROMETHEUS_COLLECT_AGENT_STATS) needs --prometheus-enable (CODER_PROMETHEUS_ENABLE)"))
