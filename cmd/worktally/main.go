@@ -19,10 +19,16 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Server    serverCmd    `cmd:"" help:"Run the server."`
-	User      userCmd      `cmd:"" help:"Manage users (administrators; everybody may rotate their own token)."`
-	Workspace workspaceCmd `cmd:"" help:"Manage workspaces."`
-	Version   versionCmd   `cmd:"" help:"Print the version."`
+	Server      serverCmd      `cmd:"" help:"Run the server."`
+	User        userCmd        `cmd:"" help:"Manage users (administrators; everybody may rotate their own token)."`
+	Workspace   workspaceCmd   `cmd:"" help:"Manage workspaces."`
+	SSH         sshCmd         `cmd:"" name:"ssh" help:"Open a shell in a workspace or run a command there."`
+	Ping        pingCmd        `cmd:"" help:"Measure the way to a workspace."`
+	Speedtest   speedtestCmd   `cmd:"" help:"Measure how much goes through to a workspace."`
+	PortForward portForwardCmd `cmd:"" name:"port-forward" help:"Listen on local ports and forward them to a workspace."`
+	PTY         ptyCmd         `cmd:"" name:"pty" help:"Attach to a terminal that outlives the connection."`
+	ConfigSSH   configSSHCmd   `cmd:"" name:"config-ssh" help:"Let OpenSSH reach workspaces."`
+	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 
 // program is what a command may use of the world.
@@ -53,6 +59,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return code
 	}
 	if err := parsed.Run(p); err != nil {
+		if exit, ok := errors.AsType[exitError](err); ok {
+			return exit.code
+		}
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			fmt.Fprintf(stderr, "worktally: %s\n", line)
 		}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/worktally/worktally/client"
+)
+
+// portForwardCmd is "worktally port-forward".
+type portForwardCmd struct {
+	reach
+	TCP []string `name:"tcp" short:"p" required:"" placeholder:"[[ADDRESS:]LOCAL:]REMOTE" help:"Port to forward, repeatable; listens on 127.0.0.1 unless an address is given."`
+}
+
+// forward is one port.
+type forward struct {
+	local  string
+	remote uint16
+}
+
+// parseForward reads [[address:]local:]remote.
+func parseForward(text string) (f forward, err error) {
+	host, local, remote := "127.0.0.1", "", text
+	if i := strings.LastIndexByte(text, ':'); i >= 0 {
+		local, remote = text[:i], text[i+1:]
+		if j := strings.LastIndexByte(local, ':'); j >= 0 {
+			host, local = strings.Trim(local[:j], "[]"), local[j+1:]
+		}
+	} else {
+		local = remote
+	}
+	port, err := strconv.ParseUint(remote, 10, 16)
+	if err != nil || port == 0 {
+		return f, fmt.Errorf("%q: %q is no port", text, remote)
+	}
+	if n, err := strconv.ParseUint(local, 10, 16); err != nil || n > 65535 {
+		return f, fmt.Errorf("%q: %q is no port", text, local)
+	}
+	return forward{local: net.JoinHostPort(host, local), remote: uint16(port)}, nil
+}
+
+// Run listens until the context ends.
+func (c portForwardCmd) Run(p *program) error {
+	var forwards []forward
+	var errs []error
+	for _, text := range c.TCP {
+		f, err := parseForward(text)
+		forwards, errs = append(forwards, f), append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return usageError{fmt.Errorf("--tcp: %w", err)}
+	}
+	conn, err := c.dial(p.ctx, p)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	g, ctx := errgroup.WithContext(p.ctx)
+	for _, f := range forwards {
+		l, err := net.Listen("tcp", f.local)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "forwarding %s to port %d of the workspace\n", l.Addr(), f.remote)
+		g.Go(func() error {
+			defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+			return serveForward(ctx, p, conn, l, f.remote)
+		})
+	}
+	return g.Wait()
+}
+
+func serveForward(ctx context.Context, p *program, conn *client.Conn, l net.Listener, port uint16) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		local, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		wg.Go(func() {
+			defer local.Close()
+			remote, err := conn.DialPort(ctx, port)
+			if err != nil {
+				fmt.Fprintf(p.stderr, "worktally: %v\n", err)
+				return
+			}
+			defer remote.Close()
+			defer context.AfterFunc(ctx, func() { _ = local.Close(); _ = remote.Close() })()
+			both(local, remote)
+		})
+	}
+}
+
+// both copies in both directions until both have ended.
+func both(a, b net.Conn) {
+	var wg sync.WaitGroup
+	wg.Go(func() { pass(a, b) })
+	wg.Go(func() { pass(b, a) })
+	wg.Wait()
+}
+
+func pass(dst, src net.Conn) {
+	_, err := io.Copy(dst, src)
+	if h, ok := dst.(interface{ CloseWrite() error }); ok && err == nil {
+		_ = h.CloseWrite()
+		return
+	}
+	_ = dst.Close()
+	_ = src.Close()
+}
