@@ -1,7 +1,7 @@
 # make alone prints the targets.
 GO ?= go
 export CGO_ENABLED ?= 0
-BUILD = $(GO) build -trimpath -ldflags "-s -w"
+BUILD = $(GO) build -trimpath -buildvcs=auto -ldflags "-s -w"
 # Packages whose tests need cgo for the race detector.
 RACE = CGO_ENABLED=1 $(GO) test -race -shuffle=on
 

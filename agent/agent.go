@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/worktally/worktally/agent/agentapps"
 	"github.com/worktally/worktally/agent/agentexec"
@@ -139,27 +138,32 @@ func (a *Agent) Run(ctx context.Context) error {
 		c := exposition.NewCollector(a.page)
 		if err := r.Register(c); err != nil {
 			a.closeListeners()
+			if a.o.MetricsListener != nil {
+				_ = a.o.MetricsListener.Close()
+			}
 			return fmt.Errorf("register metrics: %w", err)
 		}
 		defer r.Unregister(c)
 	}
-	var page errgroup.Group
+	var page, client sync.WaitGroup
 	if l := a.o.MetricsListener; l != nil {
-		page.Go(func() error {
-			return webserve.Serve(outer, l, webserve.Options{Handler: a.MetricsHandler(), ConfigFile: a.o.WebConfigFile, Log: a.log})
+		page.Go(func() {
+			if err := webserve.Serve(outer, l, webserve.Options{Handler: a.MetricsHandler(), ConfigFile: a.o.WebConfigFile, Log: a.log}); err != nil {
+				a.log.Error("the metrics page is no longer served", "err", err)
+			}
 		})
 	}
 	clientCtx, stopClient := context.WithCancel(outer)
-	var client errgroup.Group
-	client.Go(func() error { return a.client.Run(clientCtx) })
+	client.Go(func() { a.client.Run(clientCtx) })
 	life, endLife := context.WithCancel(outer)
 	work := a.startServing(life)
 	err := a.wait(ctx)
 	a.stop(work, endLife)
 	stopClient()
-	_ = client.Wait() // its errors were logged; it returns none
+	client.Wait()
 	stopOuter()
-	return errors.Join(err, page.Wait())
+	page.Wait()
+	return err
 }
 
 // wait returns nil when the context ends and ErrReinit when the server says so.

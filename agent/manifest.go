@@ -29,10 +29,10 @@ func (a *Agent) takeManifest(ctx context.Context, m *agentpb.Manifest) (director
 	a.metadata.Update(m.GetMetadata())
 	a.manifest.Store(m)
 	a.setIdentity(ctx, id)
-	a.taken.Do(func() { close(a.firstManifest) })
 	if m.GetGitAuthConfigs() > 0 {
 		a.prepareEditors()
 	}
+	a.taken.Do(func() { close(a.firstManifest) })
 	if m.GetDirectory() == "" {
 		return a.commands.Home()
 	}

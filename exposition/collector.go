@@ -10,13 +10,23 @@ import (
 
 // NewCollector offers a page's own rows to a registry of client_golang, for
 // programs that have a page already. Its families depend on what happened, so it
-// describes none of them beforehand.
+// describes only the first one beforehand, by which the registry knows it again:
+// a collector that describes nothing could never be unregistered. A pedantic
+// registry, which wants to know all beforehand, takes it and fails to gather.
 func NewCollector(page func() Page) prometheus.Collector { return collector{page} }
 
 type collector struct{ page func() Page }
 
 // Describe implements prometheus.Collector.
-func (collector) Describe(chan<- *prometheus.Desc) {}
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	p := c.page()
+	for i := range p.Table.families {
+		if f := &p.Table.families[i]; f.Sides&p.Sides != 0 {
+			ch <- prometheus.NewDesc(f.Name, f.Help, nil, nil)
+			return
+		}
+	}
+}
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {

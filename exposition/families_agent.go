@@ -66,6 +66,8 @@ func agentFamilies() []Family {
 			Help: "Sessions ended, by the compatible gauge that counted them and why they ended."},
 		{Name: "agent_session_duration_seconds", Type: Histogram, Labels: []string{"family"},
 			Help: "Length of ended sessions."},
+		{Name: "agent_peer_round_trip_seconds", Type: Histogram, Labels: []string{"path"},
+			Help: "Round trips of pings to active peers of the tailnet, by the path they took."},
 		{Name: "agent_script_runs_total", Type: Counter, Labels: []string{"stage", "status"},
 			Help: "Script runs that came to an end, by stage and status."},
 		{Name: "agent_script_duration_seconds", Type: Histogram, Labels: []string{"stage"},

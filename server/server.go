@@ -218,8 +218,15 @@ func (s *Server) Run(ctx context.Context) error {
 	run(&writers, inner, "heartbeats", s.agents.Run)
 	run(&writers, inner, "page", s.publisher.Run)
 	run(&writers, inner, "history", s.purge)
+	run(&front, ctx, "sessions", func(ctx context.Context) error {
+		<-ctx.Done()
+		s.ready.Store(false)
+		s.agents.Close()
+		s.coordinator.Close()
+		s.closeRelay()
+		return nil
+	})
 	run(&front, ctx, "api", func(ctx context.Context) error {
-		context.AfterFunc(ctx, func() { s.ready.Store(false); s.agents.Close(); s.coordinator.Close(); s.closeRelay() })
 		return webserve.Serve(ctx, s.http, webserve.Options{Handler: s.api, Log: s.log})
 	})
 	if s.stun != nil {

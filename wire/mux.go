@@ -48,6 +48,9 @@ func managerOptions() drpcmanager.Options {
 // runs on a stream of its own. It is safe for concurrent use.
 type Client struct {
 	session *yamux.Session
+	// life ends with Close, and with it every streaming call.
+	life context.Context
+	end  context.CancelFunc
 }
 
 var _ drpc.Conn = (*Client)(nil)
@@ -58,11 +61,16 @@ func NewClient(conn net.Conn) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start yamux: %w", err)
 	}
-	return &Client{session: s}, nil
+	c := &Client{session: s}
+	c.life, c.end = context.WithCancel(context.Background())
+	return c, nil
 }
 
 // Close ends the session and every call on it.
-func (c *Client) Close() error { return c.session.Close() }
+func (c *Client) Close() error {
+	c.end()
+	return c.session.Close()
+}
 
 // Closed is closed when the session has ended.
 func (c *Client) Closed() <-chan struct{} { return c.session.CloseChan() }
@@ -88,20 +96,28 @@ func (c *Client) Invoke(ctx context.Context, rpc string, enc drpc.Encoding, in, 
 	return callErr
 }
 
-// NewStream starts a streaming call. The yamux stream is closed when the call's
-// context ends, which the caller brings about by closing the stream or the
-// context.
+// NewStream starts a streaming call. The yamux stream is closed when the call
+// ends, which the caller brings about by closing the stream, its context or the
+// session.
 func (c *Client) NewStream(ctx context.Context, rpc string, enc drpc.Encoding) (drpc.Stream, error) {
 	conn, err := c.open()
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(c.life, cancel)
 	stream, err := conn.NewStream(ctx, rpc, enc)
 	if err != nil {
+		stop()
+		cancel()
 		_ = conn.Close()
 		return nil, err
 	}
-	context.AfterFunc(stream.Context(), func() { _ = conn.Close() })
+	context.AfterFunc(stream.Context(), func() {
+		stop()
+		cancel()
+		_ = conn.Close()
+	})
 	return stream, nil
 }
 

@@ -7,10 +7,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"storj.io/drpc"
 
 	"github.com/worktally/worktally/agent/stats"
@@ -125,15 +125,15 @@ func New(o Options) (*Client, error) {
 // dialled again after a jittered, growing delay, which starts over once a session
 // has stood for as long as the longest delay: a server that accepts sessions and
 // ends them at once must not be dialled ten times a second.
-func (c *Client) Run(ctx context.Context) error {
+func (c *Client) Run(ctx context.Context) {
 	defer c.beginShutdown()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { c.reporter.cut(ctx); return nil })
+	var work sync.WaitGroup
+	work.Go(func() { c.reporter.cut(ctx) })
 	if c.o.OnReinit != nil {
-		g.Go(func() error { c.watchReinit(ctx); return nil })
+		work.Go(func() { c.watchReinit(ctx) })
 	}
-	g.Go(func() error { c.keepSession(ctx); return nil })
-	return g.Wait()
+	work.Go(func() { c.keepSession(ctx) })
+	work.Wait()
 }
 
 func (c *Client) keepSession(ctx context.Context) {

@@ -81,7 +81,9 @@ func (c *Client) dial(ctx context.Context) (drpc.Conn, error) {
 
 // dialError says what the server answered, if it answered.
 func dialError(u *url.URL, resp *http.Response, err error) error {
-	where := u.Scheme + "://" + u.Host + u.Path
+	bare := *u
+	bare.RawQuery = ""
+	where := bare.Redacted()
 	if resp == nil || resp.StatusCode == http.StatusSwitchingProtocols {
 		return fmt.Errorf("open session with %s: %w", where, err)
 	}

@@ -85,6 +85,15 @@ type Peers struct {
 	P2P, DERP     int
 }
 
+// RoundTrip counts a ping of a peer that was answered over the given path.
+func (t *Tally) RoundTrip(path Path, d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if h := t.c.roundTrips[path]; h != nil {
+		h.observe(d)
+	}
+}
+
 // SetPeers replaces what is known about peers.
 func (t *Tally) SetPeers(p Peers) {
 	t.mu.Lock()

@@ -47,6 +47,7 @@ type named struct {
 	ended                               map[endKey]*counter
 	sessionLength                       map[appname.Family]*histogram
 	scriptLength                        map[Stage]*histogram
+	roundTrips                          map[Path]*histogram
 	scriptRuns                          map[runKey]*counter
 	scriptOverlap                       *counter
 	failedConns, sftpConns, sftpErrors  *counter
@@ -117,6 +118,11 @@ func (t *Tally) declare() {
 		}
 		c.sessionLength[f] = newHistogram(cs, "agent_session_duration_seconds",
 			[]float64{10, 60, 600, 3600, 28800}, "family", string(f))
+	}
+	c.roundTrips = make(map[Path]*histogram)
+	for _, p := range []Path{PathDERP, PathP2P} {
+		c.roundTrips[p] = newHistogram(cs, "agent_peer_round_trip_seconds",
+			[]float64{0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1}, "path", string(p))
 	}
 	c.scriptLength = make(map[Stage]*histogram)
 	c.scriptRuns = make(map[runKey]*counter)

@@ -152,7 +152,9 @@ func (f flags) headerSource() func(context.Context) (http.Header, error) {
 			if runtime.GOOS == "windows" {
 				shell, option = "cmd.exe", "/c"
 			}
-			out, err := exec.CommandContext(ctx, shell, option, f.HeaderCommand).Output()
+			command := exec.CommandContext(ctx, shell, option, f.HeaderCommand)
+			command.WaitDelay = time.Second // a child of it may hold on to its output
+			out, err := command.Output()
 			if err != nil {
 				return nil, fmt.Errorf("header command: %w", err)
 			}

@@ -70,7 +70,7 @@ func run(ctx context.Context, p process) int {
 	if parsed == nil {
 		return code
 	}
-	if code, done := reap(p, f.NoReap); done {
+	if code, done := reap(p, f); done {
 		return code
 	}
 	if err := runAgent(ctx, p, f); err != nil {

@@ -18,16 +18,12 @@ const initLog = "coder-agent-init.log"
 // reap makes process 1 a parent that does nothing but reap: the agent runs in a
 // child and session of its own, and process 1 ends with it (contract agent-cli.md
 // section 2). done is false in every other process.
-func reap(p process, no bool) (code int, done bool) {
-	if no || os.Getpid() != 1 {
+func reap(p process, f flags) (code int, done bool) {
+	if f.NoReap || os.Getpid() != 1 {
 		return 0, false
 	}
 	log := slog.New(slog.DiscardHandler)
-	dir := p.getenv("CODER_AGENT_LOG_DIR")
-	if dir == "" {
-		dir = os.TempDir()
-	}
-	if file, err := rotate.Open(filepath.Join(dir, initLog), logLimit, 1); err == nil {
+	if file, err := rotate.Open(filepath.Join(f.logDir(), initLog), logLimit, 1); err == nil {
 		defer file.Close()
 		log = slog.New(slog.NewTextHandler(file, nil))
 	}

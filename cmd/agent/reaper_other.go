@@ -3,4 +3,4 @@
 package main
 
 // reap has nothing to do where process 1 is the system's own.
-func reap(process, bool) (code int, done bool) { return 0, false }
+func reap(process, flags) (code int, done bool) { return 0, false }

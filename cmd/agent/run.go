@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
@@ -41,11 +42,12 @@ func runAgent(ctx context.Context, p process, f flags) error {
 	f.warn(p, log)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	force := make(chan struct{})
-	go p.mindSignals(log, stop, force) // ends with the process
+	force, over := make(chan struct{}), make(chan struct{})
+	defer close(over)
+	go p.mindSignals(log, stop, force, over)
 	for {
 		ended := make(chan error, 1)
-		go func() { ended <- f.runOnce(ctx, p, u, subsystems, log) }()
+		go func() { ended <- f.runOnce(ctx, p, u, subsystems, log) }() // ends with the process at the latest
 		select {
 		case err := <-ended:
 			if errors.Is(err, agent.ErrReinit) {
@@ -71,10 +73,17 @@ func (f flags) warn(p process, log *slog.Logger) {
 	}
 }
 
-// mindSignals turns signals into what they ask for.
-func (p process) mindSignals(log *slog.Logger, stop context.CancelFunc, force chan<- struct{}) {
+// mindSignals turns signals into what they ask for, until there is nothing left
+// to ask for.
+func (p process) mindSignals(log *slog.Logger, stop context.CancelFunc, force chan<- struct{}, over <-chan struct{}) {
 	asked := false
-	for s := range p.signals {
+	for {
+		var s os.Signal
+		select {
+		case s = <-p.signals:
+		case <-over:
+			return
+		}
 		switch {
 		case isDump(s):
 			path, err := dumpStacks(p.stderr)
@@ -156,9 +165,8 @@ func (f flags) serveSide(ctx context.Context, g *errgroup.Group, log *slog.Logge
 	})
 }
 
-// childEnviron is what children inherit: the process's environment with the
-// directory of this binary at the end of PATH, and without the token, which they
-// get from the manifest's session.
+// childEnviron is what children inherit: the process's environment, with the
+// directory of this binary at the end of PATH.
 func (p process) childEnviron() []string {
 	environ := p.environ()
 	self, err := os.Executable()
@@ -167,7 +175,7 @@ func (p process) childEnviron() []string {
 	}
 	dir := filepath.Dir(self)
 	for i, e := range environ {
-		if len(e) > 5 && e[:5] == "PATH=" {
+		if strings.HasPrefix(e, "PATH=") {
 			environ[i] = e + string(os.PathListSeparator) + dir
 		}
 	}

@@ -3,13 +3,16 @@ package stack
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
+
+// serverName is the program, and what a server's files are called after.
+const serverName = "worktally"
 
 // Server is "worktally server". Its addresses stay the same when it is started
 // again.
@@ -24,14 +27,17 @@ type Server struct {
 	s         *Stack
 }
 
+// NewServer returns a server that is not started. Its page is expected at the
+// given address; where it really is, and whether, say its flags and variables.
+func (s *Stack) NewServer(page string) *Server { return &Server{Page: page, s: s} }
+
 // StartServer starts a server that shows everything, and waits until it is ready.
 func (s *Stack) StartServer(ctx context.Context, interval time.Duration, args ...string) (*Server, error) {
-	address, errAddress := FreeAddress()
-	page, errPage := FreeAddress()
-	if err := errors.Join(errAddress, errPage); err != nil {
+	page, err := FreeAddress()
+	if err != nil {
 		return nil, err
 	}
-	srv := &Server{Address: address, Page: page, s: s}
+	srv := s.NewServer(page)
 	srv.Args = append([]string{
 		"--prometheus-enable", "--prometheus-address", page, "--prometheus-collect-agent-stats",
 		"--agent-stats-refresh-interval", interval.String(),
@@ -39,10 +45,16 @@ func (s *Stack) StartServer(ctx context.Context, interval time.Duration, args ..
 	return srv, srv.Start(ctx)
 }
 
-// Start starts the server again after it has ended, and waits until it is ready.
+// Start starts the server, for the first time or after it has ended, and waits
+// until it is ready.
 func (srv *Server) Start(ctx context.Context) (err error) {
+	if srv.Address == "" {
+		if srv.Address, err = FreeAddress(); err != nil {
+			return err
+		}
+	}
 	args := append([]string{"server", "--http-address", srv.Address, "--state-dir", srv.s.Path("server")}, srv.Args...)
-	if srv.Program, err = srv.s.Start("worktally", srv.Env, "worktally", args...); err != nil {
+	if srv.Program, err = srv.s.Start(serverName, srv.Env, serverName, args...); err != nil {
 		return err
 	}
 	return Await(ctx, patience, func() error {
@@ -67,7 +79,7 @@ func (srv *Server) Metrics(ctx context.Context) (Page, error) { return ReadPage(
 // CLI runs "worktally" as the administrator and returns what it printed. The
 // error has what it complained about.
 func (srv *Server) CLI(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, srv.s.Bin+"/worktally", args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(srv.s.Bin, serverName), args...)
 	var out, errs bytes.Buffer
 	cmd.Env = append(srv.s.Environ(), "WORKTALLY_URL=http://"+srv.Address, "WORKTALLY_TOKEN="+srv.Token)
 	cmd.Stdout, cmd.Stderr = &out, &errs

@@ -58,11 +58,16 @@ func (s *Stack) Programs() []*Program {
 	return slices.Clone(s.programs)
 }
 
-// Close stops the programs, the newest first, and says which did not stop well.
+// Close stops the programs, servers last because the others have last words for
+// them, and says which did not stop well.
 func (s *Stack) Close() error {
 	var errs []error
-	for _, p := range slices.Backward(s.Programs()) {
-		errs = append(errs, p.Stop(patience))
+	for _, servers := range []bool{false, true} {
+		for _, p := range slices.Backward(s.Programs()) {
+			if (p.Name == serverName) == servers {
+				errs = append(errs, p.Stop(patience))
+			}
+		}
 	}
 	for _, f := range s.close {
 		f()

@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -48,11 +49,32 @@ func Parse(grammar any, name, description string, args []string, getenv func(str
 	}
 	parsed, err = parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		fmt.Fprintf(stderr, "%s: %s\n", name, nameVariables(parser, err.Error()))
 		fmt.Fprintf(stderr, "Run \"%s --help\" for the commands and their flags.\n", name)
 		return nil, Usage
 	}
 	return parsed, OK
+}
+
+var flagName = regexp.MustCompile(`--[a-z][a-z0-9-]*`)
+
+// nameVariables names the variables of each flag of an error text, because a
+// wrong value may have come from one of them.
+func nameVariables(parser *kong.Kong, text string) string {
+	variables := make(map[string][]string)
+	// The visitor returns what its function returns, which never fails.
+	_ = kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
+		if f, ok := node.(*kong.Flag); ok {
+			variables["--"+f.Name] = Variables(f.Value)
+		}
+		return next(nil)
+	})
+	return flagName.ReplaceAllStringFunc(text, func(flag string) string {
+		if v := variables[flag]; len(v) > 0 {
+			return flag + " (" + strings.Join(v, ", ") + ")"
+		}
+		return flag
+	})
 }
 
 // environment resolves flags from the variables in their envs tag. (The parser's
@@ -76,11 +98,18 @@ func Variables(v *kong.Value) []string {
 	return nil
 }
 
-// helpWithEnvironment names the variables behind the help of a flag.
+// helpWithEnvironment names, behind the help of a flag, the default that its
+// placeholder hides and its variables.
 func helpWithEnvironment(v *kong.Value) string {
-	names := Variables(v)
-	if len(names) == 0 {
+	var facts []string
+	if v.HasDefault && v.Tag.PlaceHolder != "" {
+		facts = append(facts, "default "+v.Default)
+	}
+	for _, name := range Variables(v) {
+		facts = append(facts, "$"+name)
+	}
+	if len(facts) == 0 {
 		return kong.DefaultHelpValueFormatter(v)
 	}
-	return fmt.Sprintf("%s ($%s)", strings.TrimSuffix(kong.DefaultHelpValueFormatter(v), "."), strings.Join(names, ", $"))
+	return fmt.Sprintf("%s (%s)", strings.TrimSuffix(kong.DefaultHelpValueFormatter(v), "."), strings.Join(facts, ", "))
 }

@@ -62,12 +62,13 @@ func TestParseSpec_Demo(t *testing.T) {
 	want := Spec{Name: "demo", Template: Template{Name: "demo-template", Version: "1.0"}, Agents: []AgentSpec{{
 		Name: "main", Directory: "~", Environment: map[string]string{"DEMO_GREETING": "hello"},
 		Scripts: []Script{
-			{Name: "greet", RunOnStart: true, Text: "echo \"$DEMO_GREETING from the start script\"\n"},
+			{Name: "greet", RunOnStart: true, Text: "echo \"$DEMO_GREETING from the start script\"\necho true >>\"$DEMO_RUNS\"\n"},
 			{Name: "prepare", RunOnStart: true, Timeout: time.Minute, StartBlocksLogin: true,
-				Text: "mkdir -p \"$CODER_SCRIPT_DATA_DIR\"\ndate >\"$CODER_SCRIPT_DATA_DIR/started\"\ncat \"$CODER_SCRIPT_DATA_DIR/started\"\n"},
+				Text: "date >\"$CODER_SCRIPT_DATA_DIR/started\"\ncat \"$CODER_SCRIPT_DATA_DIR/started\"\necho true >>\"$DEMO_RUNS\"\n"},
+			{Name: "broken", RunOnStart: true, Text: "echo \"this script fails on purpose\" >&2\necho false >>\"$DEMO_RUNS\"\nexit 3\n"},
 			{Name: "tidy", RunOnStop: true, Timeout: 10 * time.Second, Text: "rm -f \"$CODER_SCRIPT_DATA_DIR/started\"\n"},
-			{Name: "every-ten-seconds", Cron: "*/10 * * * * *", Text: "echo tick\n"},
-			{Name: "nightly", Cron: "CRON_TZ=UTC 0 30 3 * * *", Text: "echo \"once a night\"\n"},
+			{Name: "every-five-seconds", Cron: "*/5 * * * * *", Text: "echo tick\necho true >>\"$DEMO_RUNS\"\n"},
+			{Name: "nightly", Cron: "CRON_TZ=UTC 0 30 3 * * *", Text: "echo \"once a night\"\necho true >>\"$DEMO_RUNS\"\n"},
 		},
 		Apps: []App{{Slug: "web", DisplayName: "Web", URL: "http://127.0.0.1:8080", Share: agentpb.WorkspaceApp_OWNER,
 			Healthcheck: Healthcheck{URL: "http://127.0.0.1:8080/healthz", Interval: 5 * time.Second, Threshold: 3}}},

@@ -5,5 +5,6 @@
 //
 // The state is in memory and belongs to this process. One mutex guards it; what
 // a peer is told goes through a bounded queue of its own, so that one that does
-// not read holds up nobody and is removed when its queue is full.
+// not read holds up nobody. When its queue is full it is removed and its session
+// ended.
 package coordinator

@@ -46,9 +46,12 @@ type Options struct {
 	// most that the ledger keeps.
 	ByteWindow time.Duration
 	// HeartbeatTimeout is after how long a silent agent is disconnected; 0 means
-	// 30 s.
+	// 30 s, and it is never less than 3 s.
 	HeartbeatTimeout time.Duration
 }
+
+// minHeartbeatTimeout leaves time to write a heartbeat down.
+const minHeartbeatTimeout = 3 * time.Second
 
 // Publisher holds the page. Its methods are safe for concurrent use.
 type Publisher struct {
@@ -97,6 +100,7 @@ func New(o Options) (*Publisher, error) {
 	if o.HeartbeatTimeout <= 0 {
 		o.HeartbeatTimeout = 30 * time.Second
 	}
+	o.HeartbeatTimeout = max(o.HeartbeatTimeout, minHeartbeatTimeout)
 	p := &Publisher{
 		o: o, log: o.Log, changed: make(chan struct{}, 1), started: time.Now(),
 		agents: make(map[agentKey]*entry), changes: make(map[uuid.UUID]time.Time),
@@ -175,77 +179,4 @@ func (p *Publisher) WorkspaceChanged(workspaceID uuid.UUID) {
 	}
 	p.mu.Unlock()
 	p.AgentChanged()
-}
-
-// Page returns what is shown now. It waits for nothing but the copying of
-// pointers.
-func (p *Publisher) Page() exposition.Page {
-	page := exposition.Page{Table: p.table.Load(), Sides: exposition.ServerPage}
-	page.Rows = append(page.Rows, p.ownRow(page.Table))
-	if states := p.states.Load(); states != nil {
-		page.Rows = append(page.Rows, *states...)
-	}
-	if !p.o.CollectAgentStats {
-		return page
-	}
-	page.Sides |= exposition.ServerCollect
-	if d := p.deployment.Load(); d != nil {
-		page.Rows = append(page.Rows, d)
-	}
-	page.Rows = append(page.Rows, p.reportRows(time.Now())...)
-	// A family that came meanwhile has rows only from the next scrape on.
-	return page
-}
-
-func (p *Publisher) ownRow(t *exposition.Table) *exposition.Row {
-	b := t.NewBuilder(exposition.Names{})
-	if p.o.Own != nil {
-		p.o.Own(b)
-	}
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	for reason, n := range p.rejected {
-		p.add(b, "worktally_rejected_series_total", float64(n), exposition.Label{Name: "reason", Value: reason})
-	}
-	return b.Row()
-}
-
-// reportRows returns the rows of the agents that are not silent, and sweeps out
-// those that are.
-func (p *Publisher) reportRows(now time.Time) []*exposition.Row {
-	p.mu.RLock()
-	entries := make([]*entry, 0, len(p.agents))
-	for _, e := range p.agents {
-		entries = append(entries, e)
-	}
-	p.mu.RUnlock()
-	rows := make([]*exposition.Row, 0, len(entries))
-	for _, e := range entries {
-		switch {
-		case !now.Before(e.expires):
-			p.replace(e, nil)
-		case !e.stale.IsZero() && !now.Before(e.stale):
-			// A window has left the span of the byte gauges.
-			fresh := p.build(e.names, e.latest, now)
-			p.replace(e, fresh)
-			rows = append(rows, fresh.row)
-		default:
-			rows = append(rows, e.row)
-		}
-	}
-	return rows
-}
-
-// replace swaps an entry unless a report was faster. A nil fresh removes it.
-func (p *Publisher) replace(old, fresh *entry) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.agents[old.key] != old {
-		return
-	}
-	if fresh == nil {
-		delete(p.agents, old.key)
-		return
-	}
-	p.agents[old.key] = fresh
 }

@@ -54,7 +54,7 @@ func (l *Ledger) SetInterval(d time.Duration) { l.set(func() { l.interval = d })
 // about windows only that would change something.
 func (l *Ledger) SetRefuse(f func(*worktallypb.Window) string) { l.set(func() { l.refuse = f }) }
 
-// SetSilent lets the server take reports in without acknowledging a window.
+// SetSilent lets the server answer reports without taking a window in.
 func (l *Ledger) SetSilent(silent bool) { l.set(func() { l.silent = silent }) }
 
 func (l *Ledger) set(f func()) {
@@ -82,12 +82,12 @@ func (l *Ledger) UpdateStats(_ context.Context, r *agentpb.UpdateStatsRequest) (
 		}
 		return resp, nil
 	}
+	if l.silent {
+		return resp, nil
+	}
 	for _, w := range ext.GetWindows() {
-		refused := l.take(w)
-		if !l.silent {
-			resp.Worktally.Acknowledged = append(resp.Worktally.Acknowledged,
-				&worktallypb.Acknowledgement{Epoch: w.GetEpoch(), Sequence: w.GetSequence(), Refused: refused})
-		}
+		resp.Worktally.Acknowledged = append(resp.Worktally.Acknowledged,
+			&worktallypb.Acknowledgement{Epoch: w.GetEpoch(), Sequence: w.GetSequence(), Refused: l.take(w)})
 	}
 	return resp, nil
 }

@@ -1,0 +1,640 @@
+package republish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/internal/testtool"
+	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/server/ledger"
+	"github.com/worktally/worktally/wire/agentpb"
+	"github.com/worktally/worktally/wire/worktallypb"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// store stands for the catalog and the ledger: what it holds is what they tell.
+type store struct {
+	mu       sync.Mutex
+	statuses []catalog.AgentStatus
+	latest   []ledger.Latest
+	totals   []*worktallypb.Series
+	err      error
+	reads    int
+}
+
+func (s *store) AgentStatuses(_ context.Context, fn func(catalog.AgentStatus) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	for _, a := range s.statuses {
+		if err := fn(a); err != nil {
+			return err
+		}
+	}
+	return s.err
+}
+
+func (s *store) Load(_ context.Context, fn func(ledger.Latest) error) error {
+	for _, l := range s.latest {
+		if err := fn(l); err != nil {
+			return err
+		}
+	}
+	return s.err
+}
+
+func (s *store) DeploymentTotals(context.Context) ([]*worktallypb.Series, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.totals, s.err
+}
+
+func (s *store) set(f func()) {
+	s.mu.Lock()
+	f()
+	s.mu.Unlock()
+}
+
+func newPublisher(t testing.TB, s *store, edit func(*Options)) *Publisher {
+	t.Helper()
+	o := Options{Catalog: s, Ledger: s, Table: exposition.NewTable(), CollectAgentStats: true}
+	if edit != nil {
+		edit(&o)
+	}
+	p, err := New(o)
+	must(t, err)
+	must(t, p.Rebuild(t.Context()))
+	return p
+}
+
+// text renders the page.
+func text(t testing.TB, p *Publisher, f exposition.Format) string {
+	t.Helper()
+	var b bytes.Buffer
+	page := p.Page()
+	must(t, page.Write(&b, f))
+	return b.String()
+}
+
+// samples are those of the page by name and labels.
+func samples(t testing.TB, p *Publisher) map[string]string {
+	t.Helper()
+	m := make(map[string]string)
+	for line := range strings.Lines(text(t, p, exposition.Text)) {
+		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") {
+			i := strings.LastIndexByte(line, ' ')
+			if _, twice := m[line[:i]]; twice {
+				t.Errorf("%s is there twice", line[:i])
+			}
+			m[line[:i]] = line[i+1:]
+		}
+	}
+	return m
+}
+
+func want(t testing.TB, p *Publisher, values map[string]string) {
+	t.Helper()
+	got := samples(t, p)
+	for name, v := range values {
+		if got[name] != v {
+			t.Errorf("%s is %q, want %q", name, got[name], v)
+		}
+	}
+}
+
+// reported counts the samples about agents' reports.
+func reported(t testing.TB, p *Publisher) (n int) {
+	t.Helper()
+	for name := range samples(t, p) {
+		if strings.HasPrefix(name, "coderd_agentstats_") || strings.HasPrefix(name, "agent_") {
+			n++
+		}
+	}
+	return n
+}
+
+const idLabels = `agent_name="main",username="ann",workspace_name="box"`
+
+func identity(name string) catalog.Identity {
+	return catalog.Identity{
+		Agent:     catalog.Agent{ID: uuid.New(), Name: "main"},
+		Workspace: catalog.Workspace{ID: uuid.New(), Name: name, Template: catalog.Template{Name: "go", Version: "v1"}},
+		Owner:     catalog.User{ID: uuid.New(), Username: "ann"},
+	}
+}
+
+func series(name string, v float64, labels ...string) *worktallypb.Series {
+	return &worktallypb.Series{Name: name, Labels: labels, Value: v}
+}
+
+// outcome is what the ledger says after a report with a window of rx bytes.
+func outcome(id catalog.Identity, rx uint64, sessions int64, totals ...*worktallypb.Series) ledger.Outcome {
+	now := time.Now()
+	g := &worktallypb.Gauges{ConnectionCount: sessions}
+	if sessions > 0 {
+		g.Sessions = []*worktallypb.OpenSessions{{AppName: "ssh", Count: sessions}}
+	}
+	return ledger.Outcome{Newest: true, Latest: ledger.Latest{
+		WorkspaceID: id.Workspace.ID, AgentName: id.Agent.Name, Totals: totals, Gauges: g, End: now, Length: 30 * time.Second,
+		Arrival: now, Interval: 30 * time.Second, Recent: []ledger.RecentWindow{{End: now, RxBytes: rx, TxBytes: 2 * rx}},
+	}}
+}
+
+func status(id catalog.Identity) catalog.AgentStatus {
+	return catalog.AgentStatus{
+		AgentID: id.Agent.ID, AgentName: id.Agent.Name, WorkspaceID: id.Workspace.ID, WorkspaceName: id.Workspace.Name,
+		OwnerName: id.Owner.Username, Template: id.Workspace.Template, CreatedAt: time.Now(), State: catalog.AgentState{Lifecycle: agentpb.Lifecycle_CREATED},
+	}
+}
+
+// TestDefect_10_1: an agent with a session and no peer that answers shows its
+// bytes and its session, and later none.
+func TestDefect_10_1_NoPeerHidesNothing(t *testing.T) {
+	p := newPublisher(t, &store{}, nil)
+	id := identity("box")
+	p.Reported(id, time.Now(), outcome(id, 100, 1))
+	want(t, p, map[string]string{
+		"coderd_agentstats_rx_bytes{" + idLabels + "}":                "100",
+		"coderd_agentstats_tx_bytes{" + idLabels + "}":                "200",
+		"coderd_agentstats_session_count_ssh{" + idLabels + "}":       "1",
+		"coderd_agentstats_connection_count{" + idLabels + "}":        "1",
+		"coderd_agentstats_session_count_vscode{" + idLabels + "}":    "0",
+		"coderd_agentstats_session_count_jetbrains{" + idLabels + "}": "0",
+	})
+	p.Reported(id, time.Now(), outcome(id, 0, 0))
+	want(t, p, map[string]string{
+		"coderd_agentstats_rx_bytes{" + idLabels + "}":          "0",
+		"coderd_agentstats_session_count_ssh{" + idLabels + "}": "0",
+	})
+}
+
+// TestDefect_10_2: series of agents that stopped reporting end by themselves.
+func TestDefect_10_2_SilentAgentsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPublisher(t, &store{}, nil)
+		id := identity("box")
+		p.Reported(id, time.Now(), outcome(id, 100, 1))
+		time.Sleep(70*time.Second - time.Millisecond)
+		if reported(t, p) == 0 {
+			t.Error("the series ended before two intervals and 10 s")
+		}
+		time.Sleep(time.Millisecond)
+		if n := reported(t, p); n != 0 {
+			t.Errorf("%d samples of a silent agent", n)
+		}
+		if len(p.agents) != 0 {
+			t.Error("the silent agent is kept")
+		}
+	})
+}
+
+// TestDefect_10_8: nothing measured is no series.
+func TestDefect_10_8_NoLatencySentinel(t *testing.T) {
+	p := newPublisher(t, &store{}, nil)
+	id := identity("box")
+	name := "coderd_agentstats_connection_median_latency_seconds{" + idLabels + "}"
+	o := outcome(id, 1, 1)
+	p.Reported(id, time.Now(), o)
+	if v, ok := samples(t, p)[name]; ok {
+		t.Errorf("latency %s without a peer", v)
+	}
+	o.Latest.Gauges.MedianLatencySeconds = proto.Float64(0.25)
+	p.Reported(id, time.Now(), o)
+	want(t, p, map[string]string{name: "0.25"})
+	p.Reported(id, time.Now(), outcome(id, 1, 1))
+	if v, ok := samples(t, p)[name]; ok {
+		t.Errorf("latency %s after the last peer left", v)
+	}
+}
+
+// TestDefect_10_10: after a rename the old identity ends at once, and a report
+// that was under way then does not bring it back.
+func TestDefect_10_10_RenamedIdentityEndsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPublisher(t, &store{}, nil)
+		id, bystander := identity("box"), identity("other")
+		known := time.Now()
+		time.Sleep(time.Second)
+		p.Reported(id, known, outcome(id, 1, 1))
+		p.Reported(bystander, known, outcome(bystander, 1, 1))
+		both := reported(t, p)
+		p.WorkspaceChanged(id.Workspace.ID)
+		if n := reported(t, p); n != both/2 {
+			t.Errorf("%d samples after the rename, %d before", n, both)
+		}
+		time.Sleep(time.Second)
+		p.Reported(id, known, outcome(id, 2, 1))
+		if n := reported(t, p); n != both/2 {
+			t.Error("a late report brought the old name back")
+		}
+		renamed := id
+		renamed.Workspace.Name = "box-new"
+		p.Reported(renamed, time.Now(), outcome(renamed, 3, 1))
+		got := samples(t, p)
+		if got["coderd_agentstats_rx_bytes{"+strings.Replace(idLabels, "box", "box-new", 1)+"}"] != "3" ||
+			got["coderd_agentstats_rx_bytes{"+idLabels+"}"] != "" {
+			t.Error("the new name is not alone")
+		}
+		if p.forget(time.Now().Add(changeMemory + time.Second)); len(p.changes) != 0 {
+			t.Error("a change is remembered for ever")
+		}
+	})
+}
+
+func TestAgentOff(t *testing.T) {
+	p := newPublisher(t, &store{}, nil)
+	id := identity("box")
+	p.Reported(id, time.Now(), outcome(id, 1, 1))
+	p.AgentOff(id.Workspace.ID, "other")
+	if reported(t, p) == 0 {
+		t.Fatal("another agent's end ended the series")
+	}
+	p.AgentOff(id.Workspace.ID, "main")
+	if n := reported(t, p); n != 0 {
+		t.Errorf("%d samples of an agent that is off", n)
+	}
+	late := outcome(id, 1, 1)
+	late.Newest = false // totals that an older session delivered
+	p.Reported(id, time.Now(), late)
+	if n := reported(t, p); n != 0 {
+		t.Errorf("%d samples came back", n)
+	}
+	p.Reported(id, time.Now(), outcome(id, 1, 1))
+	if reported(t, p) == 0 {
+		t.Error("the agent that is on again is not shown")
+	}
+}
+
+func TestByteGaugesDecay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPublisher(t, &store{}, nil)
+		id := identity("box")
+		now := time.Now()
+		o := outcome(id, 100, 1, series("agent_network_receive_bytes_total", 107, "path", "tcp"))
+		o.Latest.Interval = 10 * time.Minute
+		o.Latest.Recent = []ledger.RecentWindow{{End: now.Add(-40 * time.Second), RxBytes: 7}, {End: now, RxBytes: 100}}
+		p.Reported(id, now, o)
+		name := "coderd_agentstats_rx_bytes{" + idLabels + "}"
+		for _, step := range []struct {
+			after time.Duration
+			rx    string
+		}{{0, "107"}, {20*time.Second - 1, "107"}, {1, "100"}, {40*time.Second - 1, "100"}, {1, "0"}, {time.Minute, "0"}} {
+			time.Sleep(step.after)
+			if got := samples(t, p)[name]; got != step.rx {
+				t.Errorf("after %s: %s, want %s", time.Since(now), got, step.rx)
+			}
+		}
+		want(t, p, map[string]string{`agent_network_receive_bytes_total{agent_name="main",template_name="go",username="ann",workspace_name="box",path="tcp"}`: "107"})
+	})
+}
+
+func TestRebuild_EqualsThePageBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{totals: []*worktallypb.Series{series("agent_scripts_executed_total", 3, "success", "true")}}
+		p := newPublisher(t, s, nil)
+		on, off, silent, gone := identity("on"), identity("off"), identity("silent"), identity("gone")
+		old := outcome(silent, 5, 1)
+		time.Sleep(71 * time.Second)
+		for _, id := range []catalog.Identity{on, off, silent} {
+			s.statuses = append(s.statuses, status(id))
+		}
+		s.statuses[1].State.Lifecycle = agentpb.Lifecycle_OFF
+		o := outcome(on, 9, 2, series("agent_scripts_executed_total", 3, "success", "true"), series("agent_new_total", 1, "k", "v"))
+		o.Latest.Gauges.Series = []*worktallypb.Series{series("agent_temperature", 40)}
+		p.Reported(on, time.Now(), o)
+		p.Reported(off, time.Now(), outcome(off, 1, 1))
+		p.AgentOff(off.Workspace.ID, "main")
+		s.latest = []ledger.Latest{o.Latest, outcome(off, 1, 1).Latest, old.Latest, outcome(gone, 1, 1).Latest}
+		must(t, p.refreshStates(t.Context()))
+		time.Sleep(30 * time.Second)
+		before := text(t, p, exposition.Text)
+		after := text(t, newPublisher(t, s, nil), exposition.Text)
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Errorf("page (-before +after the restart):\n%s", diff)
+		}
+		if !strings.Contains(after, "agent_temperature{") || !strings.Contains(after, "agent_new_total{") {
+			t.Error("dynamic families are missing")
+		}
+	})
+}
+
+func TestRebuild_Errors(t *testing.T) {
+	s := &store{err: errors.New("no database")}
+	p, err := New(Options{Catalog: s, Ledger: s, Table: exposition.NewTable()})
+	must(t, err)
+	if err := p.Rebuild(t.Context()); !errors.Is(err, s.err) {
+		t.Errorf("err = %v", err)
+	}
+	if _, err := New(Options{}); err == nil {
+		t.Error("nothing is required")
+	}
+	if _, err := New(Options{Catalog: s, Ledger: s, Table: exposition.NewTable(), ByteWindow: time.Hour}); err == nil {
+		t.Error("a byte window that the ledger does not keep")
+	}
+}
+
+func TestCollectOff(t *testing.T) {
+	s := &store{totals: []*worktallypb.Series{series("agent_scripts_executed_total", 3, "success", "true")}}
+	id := identity("box")
+	s.statuses = []catalog.AgentStatus{status(id)}
+	p := newPublisher(t, s, func(o *Options) { o.CollectAgentStats = false })
+	p.Reported(id, time.Now(), outcome(id, 1, 1, series("agent_new_total", 1)))
+	for _, f := range []exposition.Format{exposition.Text, exposition.OpenMetrics} {
+		page := text(t, p, f)
+		for _, no := range []string{"coderd_agentstats_", "agent_scripts", "agent_new", "worktally_workspace_"} {
+			if strings.Contains(page, no) {
+				t.Errorf("the page has %s without the collect flag", no)
+			}
+		}
+		if !strings.Contains(page, "coderd_agents_connections{") {
+			t.Error("the state of agents is missing")
+		}
+	}
+}
+
+func TestStates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		ids := map[string]catalog.Identity{}
+		for _, name := range []string{"new", "late", "on", "off", "stale", "before"} {
+			ids[name] = identity(name)
+			s.statuses = append(s.statuses, status(ids[name]))
+		}
+		long := time.Now().Add(-time.Hour)
+		set := func(i int, first, last, gone time.Time) {
+			st := &s.statuses[i].State
+			st.FirstConnectedAt, st.LastConnectedAt, st.DisconnectedAt = first, last, gone
+		}
+		s.statuses[1].CreatedAt = time.Now().Add(-connectTimeout)
+		set(5, long, time.Now(), time.Time{}) // a heartbeat of the process before
+		time.Sleep(time.Second)
+		p := newPublisher(t, s, func(o *Options) {
+			o.Node = func(id uuid.UUID) (int64, bool) { return -255, id == ids["on"].Agent.ID }
+		})
+		for name := range samples(t, p) {
+			if strings.Contains(name, `workspace_name="before"`) && strings.HasPrefix(name, "coderd_agents_connections") &&
+				!strings.Contains(name, `status="disconnected"`) {
+				t.Errorf("a second after the restart: %s", name)
+			}
+		}
+		time.Sleep(31 * time.Second)
+		now := time.Now()
+		set(2, long, now, time.Time{})
+		s.statuses[2].State.Lifecycle = agentpb.Lifecycle_START_TIMEOUT
+		s.statuses[2].Apps = []catalog.AppStatus{
+			{Name: "web", Health: agentpb.AppHealth_HEALTHY}, {Name: "web", Health: agentpb.AppHealth_HEALTHY},
+			{Name: "web", Health: agentpb.AppHealth_UNHEALTHY}, {Name: `o"dd\`, Health: 0},
+		}
+		set(3, long, now, now)
+		set(4, long, now.Add(-31*time.Second), time.Time{})
+		must(t, p.refreshStates(t.Context()))
+		line := func(ws, lifecycle, status, node string) string {
+			return `coderd_agents_connections{agent_name="main",username="ann",workspace_name="` + ws + `",lifecycle_state="` + lifecycle +
+				`",status="` + status + `",tailnet_node="` + node + `"}`
+		}
+		up := func(ws string) string {
+			return `coderd_agents_up{template_name="go",template_version="v1",username="ann",workspace_name="` + ws + `"}`
+		}
+		app := func(name, health string) string {
+			return `coderd_agents_apps{agent_name="main",username="ann",workspace_name="on",app_name="` + name + `",health="` + health + `"}`
+		}
+		want(t, p, map[string]string{
+			line("new", "created", "connecting", "unknown"):        "1",
+			line("late", "created", "timeout", "unknown"):          "1",
+			line("on", "start_timeout", "connected", "nodeid:-ff"): "1",
+			line("off", "created", "disconnected", "unknown"):      "1",
+			line("stale", "created", "disconnected", "unknown"):    "1",
+			line("before", "created", "disconnected", "unknown"):   "1",
+			up("on"): "1", up("off"): "0", up("new"): "0",
+			app("web", "healthy"): "2", app("web", "unhealthy"): "1", app(`o\"dd\\`, "disabled"): "1",
+		})
+		s.statuses = nil // deleted
+		must(t, p.refreshStates(t.Context()))
+		for name := range samples(t, p) {
+			if strings.HasPrefix(name, "coderd_agents_") {
+				t.Errorf("%s of a deleted workspace", name)
+			}
+		}
+	})
+}
+
+func TestRun_RefreshesAndRecovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		p := newPublisher(t, s, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		id := identity("box")
+		s.set(func() { s.statuses, s.err = []catalog.AgentStatus{status(id)}, errors.New("no database") })
+		s.set(func() { s.reads = 0 })
+		for range 1000 { // many changes are few reads
+			p.AgentChanged()
+		}
+		time.Sleep(time.Second)
+		s.set(func() {
+			if s.reads < 1 || s.reads > 6 {
+				t.Errorf("%d reads in a second", s.reads)
+			}
+			s.err = nil
+			s.totals = []*worktallypb.Series{series("agent_network_receive_bytes_total", 5, "path", "tcp")}
+		})
+		p.Reported(id, time.Now(), outcome(id, 5, 1))
+		time.Sleep(6 * time.Second) // by itself
+		want(t, p, map[string]string{
+			`worktally_workspace_bytes_total{direction="receive",path="tcp"}`:                                "5",
+			`coderd_agents_up{template_name="go",template_version="v1",username="ann",workspace_name="box"}`: "0",
+		})
+		// Silent agents are forgotten although nobody scrapes.
+		time.Sleep(80 * time.Second)
+		p.mu.RLock()
+		n := len(p.agents)
+		p.mu.RUnlock()
+		if n != 0 {
+			t.Errorf("%d silent agents are kept", n)
+		}
+		cancel()
+		must(t, <-done)
+	})
+}
+
+func TestDynamicFamilies(t *testing.T) {
+	p := newPublisher(t, &store{}, nil)
+	one, two := identity("one"), identity("two")
+	p.Reported(one, time.Now(), outcome(one, 0, 0, series("agent_thing", 1)))
+	o := outcome(two, 0, 0, series("agent_other_total", 2), series("coderd_agents_up", 5), series("agent_session_duration_seconds", 5))
+	o.Latest.Gauges.Series = []*worktallypb.Series{series("agent_thing", 7), series("agent_fine", 8)}
+	p.Reported(two, time.Now(), o)
+	got := samples(t, p)
+	name := func(n, ws string) string {
+		return n + `{agent_name="main",template_name="go",username="ann",workspace_name="` + ws + `"}`
+	}
+	if got[name("agent_thing", "one")] != "1" || got[name("agent_thing", "two")] != "" || got[name("agent_other_total", "two")] != "2" ||
+		got[name("agent_fine", "two")] != "8" {
+		t.Errorf("page: %v", got)
+	}
+	if n := got[`worktally_rejected_series_total{reason="type_conflict_on_page"}`]; n != "3" {
+		t.Errorf("conflicts: %s", n)
+	}
+	many := outcome(one, 0, 0)
+	for i := range maxDynamic + 5 {
+		many.Latest.Totals = append(many.Latest.Totals, series(fmt.Sprintf("agent_f%d_total", i), 1))
+	}
+	p.Reported(one, time.Now(), many)
+	if n := samples(t, p)[`worktally_rejected_series_total{reason="too_many_families_on_page"}`]; n != "8" {
+		t.Errorf("too many families: %s", n)
+	}
+}
+
+func histogram(le string, buckets []float64, count float64) []*worktallypb.Series {
+	h := []*worktallypb.Series{series("agent_script_duration_seconds_count", count, "stage", le)}
+	for i, v := range buckets {
+		h = append(h, series("agent_script_duration_seconds_bucket", v, "le", exposition.FormatBound([]float64{1, 10, math.Inf(1)}[i]), "stage", le))
+	}
+	return h
+}
+
+func TestHistograms_OnlyWholeOnes(t *testing.T) {
+	p := newPublisher(t, &store{}, nil)
+	id := identity("box")
+	var totals []*worktallypb.Series
+	totals = append(totals, histogram("good", []float64{1, 2, 3}, 3)...)
+	totals = append(totals, histogram("falling", []float64{3, 2, 3}, 3)...)
+	totals = append(totals, histogram("endless", []float64{1, 2}, 2)...)
+	totals = append(totals, histogram("miscounted", []float64{1, 2, 3}, 4)...)
+	totals = append(totals, series("agent_script_duration_seconds_sum", 4, "stage", "alone"))
+	p.Reported(id, time.Now(), outcome(id, 0, 0, totals...))
+	page := text(t, p, exposition.Text)
+	for _, bad := range []string{"falling", "endless", "miscounted", "alone"} {
+		if strings.Contains(page, `stage="`+bad) {
+			t.Errorf("the %s histogram is shown", bad)
+		}
+	}
+	labels := `{agent_name="main",template_name="go",username="ann",workspace_name="box",stage="good"}`
+	want(t, p, map[string]string{
+		"agent_script_duration_seconds_count" + labels:               "3",
+		"agent_script_duration_seconds_sum" + labels:                 "0",
+		`worktally_rejected_series_total{reason="broken_histogram"}`: "4",
+	})
+}
+
+// TestPage_WithEverything has every parser read a page with everything on it.
+func TestPage_WithEverything(t *testing.T) {
+	s := &store{totals: []*worktallypb.Series{
+		series("agent_network_receive_bytes_total", 1, "path", "tcp"), series("agent_network_transmit_bytes_total", 2, "path", "tcp"),
+		series("agent_sessions_opened_total", 3, "via", "ssh"), series("agent_scripts_executed_total", 4, "success", "true"), series("agent_x_total", 5),
+	}}
+	var ids []catalog.Identity
+	for i := range 3 {
+		id := identity(fmt.Sprintf("box%d", i))
+		st := status(id)
+		st.Apps = []catalog.AppStatus{{Name: "web \"\\\n", Health: agentpb.AppHealth_HEALTHY}, {Name: "", Health: agentpb.AppHealth_DISABLED}}
+		ids, s.statuses = append(ids, id), append(s.statuses, st)
+	}
+	p := newPublisher(t, s, nil)
+	for i, id := range ids {
+		totals := append(histogram("start", []float64{1, 2, 3}, 3),
+			series("agent_scripts_executed_total", 4, "success", "true"), series("agent_foo_total", 1, "a", "\"\\\n\u00e9"), series("agent_odd", 2),
+			series("agent_network_receive_bytes_total", 1e17, "path", "tcp"), series("agent_session_duration_seconds_count", 2, "family", "ssh"),
+			series("agent_session_duration_seconds_bucket", 2, "family", "ssh", "le", "+Inf"))
+		o := outcome(id, uint64(i), int64(i), totals...)
+		o.Latest.Gauges.MedianLatencySeconds = proto.Float64(0.0123)
+		o.Latest.Gauges.Series = []*worktallypb.Series{
+			series("agent_foo", -1.5), series("coderd_agentstats_startup_script_seconds", 3.5, "success", "true"), series("agent_open_sessions", 1, "app_name", "zed", "family", "ssh"),
+		}
+		p.Reported(id, time.Now(), o)
+	}
+	plain, open := text(t, p, exposition.Text), text(t, p, exposition.OpenMetrics)
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(plain))
+	if err != nil || len(families) < 20 {
+		t.Errorf("%d families, %v", len(families), err)
+	}
+	for format, page := range map[string]string{"text": plain, "openmetrics": open} {
+		t.Run(format, func(t *testing.T) {
+			if complaint := testtool.ParseWithPython(t, []byte(page), format == "openmetrics"); complaint != "" {
+				t.Error(complaint)
+			}
+		})
+	}
+	t.Run("promtool", func(t *testing.T) {
+		promtool := testtool.Find(t, "promtool")
+		out, err := testtool.Output(t, []byte(plain), promtool, "check", "metrics")
+		// The linter may dislike names of the contract; the parser may not fail.
+		if strings.Contains(out, "error while linting") || strings.Contains(out, "parse") {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+}
+
+// TestStorm has reports and scrapes at once. All values of a report are the
+// same number, so that half of one would show.
+func TestStorm_NeverHalfOfAReport(t *testing.T) {
+	p := newPublisher(t, &store{}, nil)
+	ids := []catalog.Identity{identity("one"), identity("two"), identity("three")}
+	stop := make(chan struct{})
+	var writers, scrapers sync.WaitGroup
+	for _, id := range ids {
+		writers.Go(func() {
+			for n := 1; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				o := outcome(id, uint64(n), int64(n), series("agent_a_total", float64(n)), series("agent_b_total", float64(n)),
+					series(fmt.Sprintf("agent_n%d_total", n%50), float64(n)))
+				p.Reported(id, time.Now(), o)
+			}
+		})
+	}
+	for range 2 {
+		scrapers.Go(func() {
+			for range 100 {
+				values := make(map[string]map[string]string) // by workspace
+				for name, v := range samples(t, p) {
+					_, rest, ok := strings.Cut(name, `workspace_name="`)
+					ws, _, _ := strings.Cut(rest, `"`)
+					if ok && (strings.HasPrefix(name, "agent_a_") || strings.HasPrefix(name, "agent_b_") || strings.Contains(name, "count_ssh") || strings.Contains(name, "rx_bytes")) {
+						if values[ws] == nil {
+							values[ws] = make(map[string]string)
+						}
+						values[ws][v] = name
+					}
+				}
+				for ws, distinct := range values {
+					if len(distinct) != 1 {
+						t.Errorf("half of a report of %s: %v", ws, distinct)
+					}
+				}
+			}
+		})
+	}
+	scrapers.Wait()
+	close(stop)
+	writers.Wait()
+}
