@@ -14,13 +14,10 @@ import (
 
 	"github.com/worktally/worktally/agent/agentapps"
 	"github.com/worktally/worktally/agent/agentexec"
-	"github.com/worktally/worktally/agent/agentpty"
 	"github.com/worktally/worktally/agent/agentscripts"
-	"github.com/worktally/worktally/agent/agentssh"
 	"github.com/worktally/worktally/agent/reportclient"
 	"github.com/worktally/worktally/agent/stats"
 	"github.com/worktally/worktally/exposition"
-	"github.com/worktally/worktally/internal/countnet"
 	"github.com/worktally/worktally/internal/webserve"
 	"github.com/worktally/worktally/wire/agentpb"
 )
@@ -46,6 +43,9 @@ type Agent struct {
 	// identity is what the newest manifest, or the last run, says.
 	identity atomic.Pointer[identity]
 	manifest atomic.Pointer[agentpb.Manifest]
+	// net is the place on the tailnet, set when netUp is closed.
+	net   atomic.Pointer[network]
+	netUp chan struct{}
 	// firstManifest is closed when the first manifest is in.
 	firstManifest chan struct{}
 	taken         sync.Once
@@ -67,6 +67,7 @@ func New(o Options) (*Agent, error) {
 		registry:      exposition.NewRuntimeRegistry(),
 		reinit:        make(chan string, 1),
 		firstManifest: make(chan struct{}),
+		netUp:         make(chan struct{}),
 	}
 	a.commands, err = agentexec.New(agentexec.Options{
 		Log: o.Log, Environ: o.Environ, Executable: o.Executable, AgentURL: o.URL.String(),
@@ -90,16 +91,22 @@ func (a *Agent) newClient() (err error) {
 		return err
 	}
 	resources := agentapps.NewResources(agentapps.ResourcesOptions{Log: o.Log})
+	routines := []reportclient.Routine{
+		{Name: "app health", UntilShutdown: true, Run: func(ctx context.Context, api agentpb.DRPCAgentClient) error { a.health.Run(ctx, api); return nil }},
+		{Name: "metadata", UntilShutdown: true, Run: func(ctx context.Context, api agentpb.DRPCAgentClient) error { return a.metadata.Run(ctx, api) }},
+		{Name: "resources", UntilShutdown: true, Run: func(ctx context.Context, api agentpb.DRPCAgentClient) error { return resources.Run(ctx, api) }},
+	}
+	if !o.DisableTailnet {
+		routines = append(routines,
+			reportclient.Routine{Name: "relay maps", UntilShutdown: true, Run: a.followRelays},
+			reportclient.Routine{Name: "coordination", UntilShutdown: true, Run: a.coordinate})
+	}
 	a.client, err = reportclient.New(reportclient.Options{
 		URL: o.URL, Token: a.currentToken, Header: o.Header, HTTPClient: o.HTTPClient, Log: o.Log,
 		Tally: a.tally, Outbox: o.Outbox, Version: o.Version, Subsystems: o.Subsystems, MetricsAddress: a.metricsAddress,
 		OnManifest: a.takeManifest, OnReinit: a.startOver,
 		ReconnectMin: o.ReconnectMin, ReconnectMax: o.ReconnectMax,
-		Routines: []reportclient.Routine{
-			{Name: "app health", UntilShutdown: true, Run: func(ctx context.Context, api agentpb.DRPCAgentClient) error { a.health.Run(ctx, api); return nil }},
-			{Name: "metadata", UntilShutdown: true, Run: func(ctx context.Context, api agentpb.DRPCAgentClient) error { return a.metadata.Run(ctx, api) }},
-			{Name: "resources", UntilShutdown: true, Run: func(ctx context.Context, api agentpb.DRPCAgentClient) error { return resources.Run(ctx, api) }},
-		},
+		Routines: routines,
 	})
 	return err
 }
@@ -174,85 +181,6 @@ func (a *Agent) wait(ctx context.Context) error {
 	case reason := <-a.reinit:
 		return fmt.Errorf("%w: %s", ErrReinit, reason)
 	}
-}
-
-// serving is what runs between the first manifest and the stop.
-type serving struct {
-	wait sync.WaitGroup
-
-	// mu guards everything below.
-	mu   sync.Mutex
-	ssh  *agentssh.Server
-	pty  *agentpty.Server
-	stop bool
-}
-
-// startServing starts what waits for an identity: SSH, terminals and scripts.
-func (a *Agent) startServing(life context.Context) *serving {
-	w := &serving{}
-	w.wait.Go(func() {
-		// The token, which the cache goes by, may take a while to get.
-		if err := a.recallIdentity(life); err != nil && life.Err() == nil {
-			a.log.Warn("read cached identity", "err", err)
-		}
-		if a.awaitIdentity(life) {
-			a.serveSessions(w)
-		}
-	})
-	w.wait.Go(func() {
-		select {
-		case <-a.firstManifest:
-			a.runScripts(life)
-		case <-life.Done():
-		}
-	})
-	return w
-}
-
-func (a *Agent) serveSessions(w *serving) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.stop {
-		return
-	}
-	if l := a.o.SSHListener; l != nil {
-		server, err := a.newSSH()
-		if err != nil {
-			a.log.Error("SSH is not served", "err", err)
-			_ = l.Close()
-		} else {
-			w.ssh = server
-			a.serve(w, "ssh", func() error { return server.Serve(countnet.Listen(l, a.flow(stats.PathTCP, "TCP"))) })
-		}
-	}
-	if l := a.o.PTYListener; l != nil {
-		server, err := agentpty.New(agentpty.Options{
-			Log: a.log, Commands: a.commands, Tally: a.tally, Connections: a.newReporter(), Timeout: a.o.PTYTimeout,
-		})
-		if err != nil {
-			a.log.Error("reconnecting terminals are not served", "err", err)
-			_ = l.Close()
-			return
-		}
-		w.pty = server
-		path, proto := stats.PathTCP, "TCP"
-		if l.Addr().Network() == "unix" {
-			path, proto = stats.PathUnix, "unix"
-		}
-		a.serve(w, "reconnecting terminals", func() error { return server.Serve(countnet.Listen(l, a.flow(path, proto))) })
-	}
-}
-
-func (a *Agent) serve(w *serving, what string, f func() error) {
-	w.wait.Go(func() {
-		if err := f(); err != nil {
-			a.log.Error("serving ended", "what", what, "err", err)
-		}
-	})
-}
-
-func (a *Agent) flow(p stats.Path, proto string) func() countnet.Flow {
-	return func() countnet.Flow { return a.tally.OpenFlow(p, proto) }
 }
 
 // runScripts runs the start scripts and then the scheduled ones.

@@ -32,6 +32,9 @@ func (a *Agent) takeManifest(ctx context.Context, m *agentpb.Manifest) (director
 	if m.GetGitAuthConfigs() > 0 {
 		a.prepareEditors()
 	}
+	if n := a.net.Load(); n != nil {
+		n.apply(m)
+	}
 	a.taken.Do(func() { close(a.firstManifest) })
 	if m.GetDirectory() == "" {
 		return a.commands.Home()

@@ -78,6 +78,13 @@ type Options struct {
 	PTYTimeout time.Duration
 	// ByteWindow is the span of the rx and tx gauges; 0 means 60 s.
 	ByteWindow time.Duration
+	// TailnetListenPort is the UDP port of the tailnet; 0 means any.
+	TailnetListenPort uint16
+	// DisableTailnet keeps the agent off the tailnet.
+	DisableTailnet bool
+	// HiddenPorts are the embedding program's own; they are not offered to people
+	// as ports of the workspace.
+	HiddenPorts []uint16
 	// ReconnectMin and ReconnectMax bound the delay between attempts to reach the
 	// server; 0 means 100 ms and 10 s.
 	ReconnectMin, ReconnectMax time.Duration

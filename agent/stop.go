@@ -24,7 +24,7 @@ func (a *Agent) stop(w *serving, endLife context.CancelFunc) {
 	a.client.SetLifecycle(agentpb.Lifecycle_SHUTTING_DOWN)
 	w.mu.Lock()
 	w.stop = true
-	ssh, pty := w.ssh, w.pty
+	ssh, pty, network := w.ssh, w.pty, w.net
 	w.mu.Unlock()
 	step := func(name string, limit time.Duration, f func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -50,6 +50,9 @@ func (a *Agent) stop(w *serving, endLife context.CancelFunc) {
 	endLife()
 	_ = step("scripts", sessionsDrain, a.scripts.Close)
 	w.wait.Wait()
+	if network != nil {
+		network.close() // what it counts last belongs to the last report
+	}
 	if a.manifest.Load() != nil {
 		_ = step("last report", lastReport, a.client.FlushReport)
 	}

@@ -8,8 +8,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/worktally/worktally/e2e/stack"
+	"github.com/worktally/worktally/wire"
 )
 
 func (w *world) read(path string) string {

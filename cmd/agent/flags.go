@@ -46,7 +46,7 @@ type flags struct {
 	LogHuman      string        `name:"log-human" envs:"CODER_AGENT_LOGGING_HUMAN" default:"/dev/stderr" placeholder:"PATH" help:"Where the log goes for people; empty for nowhere."`
 	LogJSON       string        `name:"log-json" envs:"CODER_AGENT_LOGGING_JSON" placeholder:"PATH" help:"Where the log goes as JSON, default nowhere."`
 	LogStack      string        `name:"log-stackdriver" envs:"CODER_AGENT_LOGGING_STACKDRIVER" placeholder:"PATH" help:"Where the log goes in the form of Stackdriver, default nowhere."`
-	ListenPort    uint16        `name:"tailnet-listen-port" envs:"CODER_AGENT_TAILNET_LISTEN_PORT" default:"0" help:"UDP port of the tailnet; accepted for compatibility, this build has no tailnet."`
+	ListenPort    uint16        `name:"tailnet-listen-port" envs:"CODER_AGENT_TAILNET_LISTEN_PORT" default:"0" help:"UDP port of the tailnet, 0 for any."`
 	Devcontainers bool          `name:"devcontainers-enable" envs:"CODER_AGENT_DEVCONTAINERS_ENABLE" default:"false" negatable:"" help:"Accepted for compatibility: dev containers are not supported."`
 	Discovery     bool          `name:"devcontainers-project-discovery-enable" envs:"CODER_AGENT_DEVCONTAINERS_PROJECT_DISCOVERY_ENABLE" default:"false" negatable:"" help:"Accepted for compatibility: dev containers are not supported."`
 }

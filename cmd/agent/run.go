@@ -18,6 +18,7 @@ import (
 	"github.com/worktally/worktally/agent"
 	"github.com/worktally/worktally/agent/agentssh"
 	"github.com/worktally/worktally/internal/webserve"
+	"github.com/worktally/worktally/tailnet"
 	"github.com/worktally/worktally/wire/agentpb"
 )
 
@@ -40,6 +41,7 @@ func runAgent(ctx context.Context, p process, f flags) error {
 	}
 	defer closeLog()
 	f.warn(p, log)
+	tailnet.PrepareProcess()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	force, over := make(chan struct{}), make(chan struct{})
@@ -64,9 +66,6 @@ func runAgent(ctx context.Context, p process, f flags) error {
 func (f flags) warn(p process, log *slog.Logger) {
 	if f.Devcontainers || f.Discovery {
 		log.Warn("dev containers are not supported; --devcontainers-enable and --devcontainers-project-discovery-enable have no effect")
-	}
-	if f.ListenPort != 0 {
-		log.Warn("this build has no tailnet; --tailnet-listen-port has no effect")
 	}
 	if f.Token != "" {
 		log.Warn("--agent-token can be read by others on this machine; use --agent-token-file or CODER_AGENT_TOKEN")
@@ -113,7 +112,7 @@ func (f flags) runOnce(ctx context.Context, p process, u *url.URL, subsystems []
 		URL: u, Token: token, Header: f.headerSource(), HTTPClient: client, Log: log,
 		StateDir: stateDir, LogDir: f.logDir(), ScriptDataDir: f.ScriptDataDir, Environ: p.childEnviron, Subsystems: subsystems,
 		WebConfigFile: f.WebConfigFile, SSHMaxTimeout: f.SSHMaxTimeout, BlockFileTransfer: f.BlockTransfer,
-		BlockLocalPortForwarding: f.BlockLocal, BlockReversePortForwarding: f.BlockReverse, ByteWindow: f.StatsWindow,
+		BlockLocalPortForwarding: f.BlockLocal, BlockReversePortForwarding: f.BlockReverse, ByteWindow: f.StatsWindow, TailnetListenPort: f.ListenPort,
 	}
 	if f.SSHAddress != "" {
 		if o.SSHListener, err = net.Listen("tcp", f.SSHAddress); err != nil {

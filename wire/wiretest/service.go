@@ -79,8 +79,12 @@ func NewService(m *agentpb.Manifest) *Service {
 	On(s, func(context.Context, *agentpb.GetManifestRequest) (*agentpb.Manifest, error) {
 		return proto.Clone(m).(*agentpb.Manifest), nil
 	})
-	On(s, func(_ context.Context, r *agentpb.UpdateLifecycleRequest) (*agentpb.Lifecycle, error) { return r.GetLifecycle(), nil })
-	On(s, func(_ context.Context, r *agentpb.UpdateStartupRequest) (*agentpb.Startup, error) { return r.GetStartup(), nil })
+	On(s, func(_ context.Context, r *agentpb.UpdateLifecycleRequest) (*agentpb.Lifecycle, error) {
+		return r.GetLifecycle(), nil
+	})
+	On(s, func(_ context.Context, r *agentpb.UpdateStartupRequest) (*agentpb.Startup, error) {
+		return r.GetStartup(), nil
+	})
 	On(s, func(context.Context, *agentpb.GetResourcesMonitoringConfigurationRequest) (*agentpb.GetResourcesMonitoringConfigurationResponse, error) {
 		return &agentpb.GetResourcesMonitoringConfigurationResponse{
 			Config: &agentpb.GetResourcesMonitoringConfigurationResponse_Config{NumDatapoints: 20, CollectionIntervalSeconds: 10},

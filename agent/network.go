@@ -1,0 +1,260 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/worktally/worktally/agent/agentnet"
+	"github.com/worktally/worktally/agent/stats"
+	"github.com/worktally/worktally/tailnet"
+	"github.com/worktally/worktally/wire/agentpb"
+	"github.com/worktally/worktally/wire/tailnetpb"
+)
+
+// network is the agent's place on the tailnet. It begins with the first manifest
+// and outlives sessions with the server.
+type network struct {
+	a    *Agent
+	node *tailnet.Node
+	http *http.Server
+	end  context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+// tailnetTally counts what the node exchanges with peers.
+type tailnetTally struct{ t *stats.Tally }
+
+// Packets implements tailnet.Counter.
+func (c tailnetTally) Packets(p *tailnet.Peer, proto uint8, local, remote netip.AddrPort, packets, bytes int, received bool) {
+	path := stats.PathDERP
+	if p.Path() == tailnet.PathP2P {
+		path = stats.PathP2P
+	}
+	c.t.Packets(path, proto, local, remote, packets, bytes, received)
+}
+
+// startNetwork joins the tailnet with what the first manifest says and serves
+// the agent's ports on it.
+func (a *Agent) startNetwork(w *serving) (*network, error) {
+	m := a.manifest.Load()
+	o := tailnet.Options{
+		ID: uuid.UUID(m.GetAgentId()), AccessURL: a.o.URL, ListenPort: a.o.TailnetListenPort, Counter: tailnetTally{a.tally}, Log: a.log,
+	}
+	if a.o.Header != nil {
+		o.RelayHeader = a.relayHeader
+	}
+	node, err := tailnet.New(o)
+	if err != nil {
+		return nil, err
+	}
+	n := &network{a: a, node: node}
+	var life context.Context
+	life, n.end = context.WithCancel(context.Background())
+	node.HandleOther(func(local, _ netip.AddrPort) tailnet.Handler {
+		if local.Port() < agentnet.FirstFreePort {
+			return nil
+		}
+		return func(c net.Conn) {
+			if err := agentnet.Splice(life, c, local.Port()); err != nil {
+				a.log.Debug("forward a port", "err", err)
+			}
+		}
+	})
+	ports := map[uint16]func(net.Listener) error{agentnet.PortSpeedtest: n.speedtests(life), agentnet.PortHTTP: n.serveHTTP()}
+	if w.ssh != nil {
+		ports[agentnet.PortSSH], ports[agentnet.PortStandardSSH] = w.ssh.ServeTrusted, w.ssh.ServeTrusted
+	}
+	if w.pty != nil {
+		ports[agentnet.PortTerminal] = w.pty.Serve
+	}
+	for port, serve := range ports {
+		if err := n.serve(port, serve); err != nil {
+			n.close()
+			return nil, err
+		}
+	}
+	n.wg.Go(func() { n.probe(life) })
+	n.apply(m)
+	return n, nil
+}
+
+func (a *Agent) relayHeader() http.Header {
+	h, err := a.o.Header(context.Background())
+	if err != nil {
+		a.log.Warn("headers for the relay", "err", err)
+		return http.Header{}
+	}
+	return h
+}
+
+// serve serves a port of the agent's addresses until the node is closed.
+func (n *network) serve(port uint16, f func(net.Listener) error) error {
+	l, err := n.node.Listen(port)
+	if err != nil {
+		return err
+	}
+	n.wg.Go(func() {
+		if err := f(l); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			n.a.log.Error("a port of the tailnet is no longer served", "port", port, "err", err)
+		}
+	})
+	return nil
+}
+
+func (n *network) speedtests(life context.Context) func(net.Listener) error {
+	return func(l net.Listener) error {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			n.wg.Go(func() {
+				if err := agentnet.Speedtest(life, c); err != nil {
+					n.a.log.Debug("speed test", "err", err)
+				}
+			})
+		}
+	}
+}
+
+func (n *network) serveHTTP() func(net.Listener) error {
+	debug := http.NewServeMux()
+	debug.Handle("/debug/prometheus", n.a.MetricsHandler())
+	debug.Handle("/", n.a.DebugHandler())
+	n.http = &http.Server{
+		Handler:     agentnet.NewAPI(agentnet.Options{Debug: debug, HiddenPorts: n.a.hiddenPorts}),
+		ReadTimeout: agentnet.ReadTimeout, WriteTimeout: agentnet.WriteTimeout,
+	}
+	return n.http.Serve
+}
+
+// hiddenPorts are the agent's own, which are nobody's business.
+func (a *Agent) hiddenPorts() []uint16 {
+	ports := slices.Clone(a.o.HiddenPorts)
+	for _, l := range []net.Listener{a.o.MetricsListener, a.o.SSHListener} {
+		if l != nil {
+			if t, ok := l.Addr().(*net.TCPAddr); ok {
+				ports = append(ports, uint16(t.Port))
+			}
+		}
+	}
+	return ports
+}
+
+// apply takes in what a manifest says about the network.
+func (n *network) apply(m *agentpb.Manifest) {
+	n.node.ForceWebsockets(m.GetDerpForceWebsockets())
+	n.node.BlockDirect(m.GetDisableDirectConnections())
+	if m.GetDerpMap() == nil {
+		n.a.log.Warn("the manifest has no relay map; nobody can reach the agent until the server sends one")
+		return
+	}
+	if err := n.node.SetRelayMap(m.GetDerpMap()); err != nil {
+		n.a.log.Error("the manifest's relay map cannot be used", "err", err)
+	}
+}
+
+const (
+	probeEvery  = 10 * time.Second
+	probeWithin = 5 * time.Second
+)
+
+// probe pings the active peers, so that reports and the page know how far away
+// they are.
+func (n *network) probe(life context.Context) {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		n.a.tally.SetPeers(n.pingAll(life))
+		select {
+		case <-tick.C:
+		case <-life.Done():
+			return
+		}
+	}
+}
+
+func (n *network) pingAll(life context.Context) stats.Peers {
+	ctx, cancel := context.WithTimeout(life, probeWithin)
+	defer cancel()
+	var mu sync.Mutex
+	var times []time.Duration
+	var found stats.Peers
+	var wg sync.WaitGroup
+	for _, peer := range n.node.Active() {
+		wg.Go(func() {
+			r, err := n.node.Ping(ctx, peer.Addresses[0])
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			times = append(times, r.RoundTrip)
+			if r.Path == tailnet.PathP2P {
+				found.P2P++
+			} else {
+				found.DERP++
+			}
+			n.a.tally.RoundTrip(stats.Path(r.Path.String()), r.RoundTrip)
+		})
+	}
+	wg.Wait()
+	found.Measured, found.MedianLatency = len(times), median(times)
+	return found
+}
+
+// median of an even number is the mean of the two in the middle.
+func median(times []time.Duration) time.Duration {
+	if len(times) == 0 {
+		return 0
+	}
+	slices.Sort(times)
+	middle := len(times) / 2
+	if len(times)%2 == 1 {
+		return times[middle]
+	}
+	return (times[middle-1] + times[middle]) / 2
+}
+
+// followRelays and coordinate are routines of the session with the server.
+func (a *Agent) followRelays(ctx context.Context, api agentpb.DRPCAgentClient) error {
+	n, err := a.awaitNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	return n.node.FollowRelayMaps(ctx, tailnetpb.NewDRPCTailnetClient(api.DRPCConn()))
+}
+
+func (a *Agent) coordinate(ctx context.Context, api agentpb.DRPCAgentClient) error {
+	n, err := a.awaitNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	return n.node.Coordinate(ctx, tailnetpb.NewDRPCTailnetClient(api.DRPCConn()))
+}
+
+func (a *Agent) awaitNetwork(ctx context.Context) (*network, error) {
+	select {
+	case <-a.netUp:
+		return a.net.Load(), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (n *network) close() {
+	n.end()
+	if n.http != nil {
+		_ = n.http.Close()
+	}
+	_ = n.node.Close()
+	n.wg.Wait()
+}
