@@ -10,7 +10,7 @@ func agentStats() []Family {
 		{Name: "coderd_agentstats_connection_median_latency_seconds", Type: Gauge, Identity: Agent, Sides: sides,
 			Help: "Median round trip to the peers that answered the last pings; absent while none did."},
 		{Name: "coderd_agentstats_currently_reachable_peers", Type: Gauge, Identity: AgentTemplate, Sides: sides, Forwarded: true,
-			Labels: []string{"connection_type"}, Zeros: []string{"derp", "p2p"}, Help: "Peers that answered the last pings, by how they were reached."},
+			Labels: []string{"connection_type"}, Zeros: [][]string{{"derp", "p2p"}}, Help: "Peers that answered the last pings, by how they were reached."},
 		{Name: "coderd_agentstats_rx_bytes", Type: Gauge, Identity: Agent, Sides: sides,
 			Help: "Bytes received from peers in the report windows that ended within the last minute."},
 		{Name: "coderd_agentstats_session_count_jetbrains", Type: Gauge, Identity: Agent, Sides: sides,
@@ -26,7 +26,7 @@ func agentStats() []Family {
 		{Name: "coderd_agentstats_tx_bytes", Type: Gauge, Identity: Agent, Sides: sides,
 			Help: "Bytes sent to peers in the report windows that ended within the last minute."},
 		{Name: "agent_scripts_executed_total", Type: Counter, Identity: AgentTemplate, Sides: sides, Forwarded: true,
-			Labels: []string{"success"}, Zeros: []string{"false", "true"}, Help: "Script runs that came to an end, start, stop and cron alike; success means exit code 0 in time with closed pipes."},
+			Labels: []string{"success"}, Zeros: [][]string{{"false", "true"}}, Help: "Script runs that came to an end, start, stop and cron alike; success means exit code 0 in time with closed pipes."},
 	}
 }
 
@@ -38,41 +38,43 @@ func agentFamilies() []Family {
 			Help: "SSH sessions that started a command or a shell, by what the client said it was."},
 		{Name: "agent_sessions_errors_total", Type: Counter, Labels: []string{"error_type", "magic_type", "pty"},
 			Help: "Errors in SSH sessions."},
-		{Name: "agent_ssh_server_failed_connections_total", Type: Counter, Zeros: []string{""},
+		{Name: "agent_ssh_server_failed_connections_total", Type: Counter, Zeros: [][]string{},
 			Help: "Connections to the SSH server whose handshake failed."},
-		{Name: "agent_ssh_server_sftp_connections_total", Type: Counter, Zeros: []string{""},
+		{Name: "agent_ssh_server_sftp_connections_total", Type: Counter, Zeros: [][]string{},
 			Help: "SFTP sessions opened."},
-		{Name: "agent_ssh_server_sftp_server_errors_total", Type: Counter, Zeros: []string{""},
+		{Name: "agent_ssh_server_sftp_server_errors_total", Type: Counter, Zeros: [][]string{},
 			Help: "SFTP sessions that ended with an error."},
-		{Name: "agent_x11_handler_errors_total", Type: Counter, Labels: []string{"error_type"}, Zeros: []string{"hostname", "listen", "xauthority"},
+		{Name: "agent_x11_handler_errors_total", Type: Counter, Labels: []string{"error_type"}, Zeros: [][]string{{"hostname", "listen", "xauthority"}},
 			Help: "X11 forwardings that could not be set up."},
-		{Name: "agent_reconnecting_pty_connections_total", Type: Counter, Zeros: []string{""},
+		{Name: "agent_reconnecting_pty_connections_total", Type: Counter, Zeros: [][]string{},
 			Help: "Connections to reconnecting terminals accepted."},
 		{Name: "agent_reconnecting_pty_errors_total", Type: Counter, Labels: []string{"error_type"},
-			Help: "Errors of reconnecting terminals."},
-		{Name: "agent_network_receive_bytes_total", Type: Counter, Labels: []string{"path"},
+			Zeros: [][]string{{"create_command", "input_writer", "output_reader", "resize", "screen_output_reader", "screen_spawn", "screen_wait", "screen_write", "write", "write_buffer"}},
+			Help:  "Errors of reconnecting terminals."},
+		{Name: "agent_network_receive_bytes_total", Type: Counter, Labels: []string{"path"}, Zeros: [][]string{paths()},
 			Help: "Bytes received from peers, by the path they took; whole IP packets on the tailnet, payload elsewhere."},
-		{Name: "agent_network_transmit_bytes_total", Type: Counter, Labels: []string{"path"},
+		{Name: "agent_network_transmit_bytes_total", Type: Counter, Labels: []string{"path"}, Zeros: [][]string{paths()},
 			Help: "Bytes sent to peers, by the path they took; whole IP packets on the tailnet, payload elsewhere."},
-		{Name: "agent_network_receive_packets_total", Type: Counter, Labels: []string{"path"},
+		{Name: "agent_network_receive_packets_total", Type: Counter, Labels: []string{"path"}, Zeros: [][]string{{"derp", "p2p"}},
 			Help: "IP packets received from peers over the tailnet, by the path they took."},
-		{Name: "agent_network_transmit_packets_total", Type: Counter, Labels: []string{"path"},
+		{Name: "agent_network_transmit_packets_total", Type: Counter, Labels: []string{"path"}, Zeros: [][]string{{"derp", "p2p"}},
 			Help: "IP packets sent to peers over the tailnet, by the path they took."},
 		{Name: "agent_open_sessions", Type: Gauge, Labels: []string{"app_name", "family"},
 			Help: "Open sessions by application and family; each session is in exactly one series."},
-		{Name: "agent_sessions_opened_total", Type: Counter, Labels: []string{"via"}, Zeros: []string{"forward", "ssh", "terminal"},
+		{Name: "agent_sessions_opened_total", Type: Counter, Labels: []string{"via"}, Zeros: [][]string{{"forward", "ssh", "terminal"}},
 			Help: "Sessions counted as opened, by what opened them: an SSH session, a forwarded channel or a terminal attachment."},
-		{Name: "agent_sessions_ended_total", Type: Counter, Labels: []string{"family", "reason"},
+		{Name: "agent_sessions_ended_total", Type: Counter, Labels: []string{"family", "reason"}, Zeros: [][]string{gaugeFamilies(), {"disconnected", "exited", "failed", "shutdown", "timed_out"}},
 			Help: "Sessions ended, by the compatible gauge that counted them and why they ended."},
 		{Name: "agent_session_duration_seconds", Type: Histogram, Labels: []string{"family"},
 			Help: "Length of ended sessions."},
 		{Name: "agent_peer_round_trip_seconds", Type: Histogram, Labels: []string{"path"},
 			Help: "Round trips of pings to active peers of the tailnet, by the path they took."},
 		{Name: "agent_script_runs_total", Type: Counter, Labels: []string{"stage", "status"},
-			Help: "Script runs that came to an end, by stage and status."},
+			Zeros: [][]string{{"cron", "start", "stop"}, {"exit_failure", "not_started", "ok", "pipes_left_open", "timed_out"}},
+			Help:  "Script runs that came to an end, by stage and status."},
 		{Name: "agent_script_duration_seconds", Type: Histogram, Labels: []string{"stage"},
 			Help: "Duration of ended script runs."},
-		{Name: "agent_scripts_skipped_total", Type: Counter, Labels: []string{"reason"},
+		{Name: "agent_scripts_skipped_total", Type: Counter, Labels: []string{"reason"}, Zeros: [][]string{{"overlap"}},
 			Help: "Due script runs that were not started, for example because the script was still running."},
 		{Name: "agent_dropped_total", Type: Counter, Labels: []string{"what"},
 			Help: "Things that a bounded place of the agent had to throw away."},
@@ -84,6 +86,11 @@ func agentFamilies() []Family {
 	}
 	return f
 }
+
+func paths() []string { return []string{"derp", "p2p", "tcp", "unix"} }
+
+// gaugeFamilies are those of the four compatible session gauges.
+func gaugeFamilies() []string { return []string{"jetbrains", "reconnecting_pty", "ssh", "vscode"} }
 
 // agentProcess are the families about the agent process and its reporting. They
 // stay on its own page.

@@ -50,9 +50,10 @@ type Family struct {
 	// Forwarded: an agent may send series of this family, and the server shows
 	// them.
 	Forwarded bool
-	// Zeros are the values of the family's first label that are shown as 0 until
-	// something happened; [""] stands for a family without labels.
-	Zeros []string
+	// Zeros says that the family is shown as 0 until something happened: for each
+	// label in order the values of its vocabulary, all combined. An empty list that
+	// is not nil stands for a family without labels.
+	Zeros [][]string
 }
 
 // Table is an immutable set of families in the order of the page.

@@ -109,17 +109,21 @@ func (b *Builder) Add(name string, value float64, labels ...Label) error {
 func (b *Builder) FillZeros(filter func(*Family) bool) {
 	for i := range b.table.families {
 		f := &b.table.families[i]
-		if len(f.Zeros) == 0 || !filter(f) {
-			continue
+		if f.Zeros != nil && filter(f) {
+			b.fillZeros(f, make([]Label, 0, len(f.Zeros)))
 		}
-		for _, v := range f.Zeros {
-			var labels []Label
-			if v != "" {
-				labels = []Label{{f.Labels[0], v}}
-			}
-			// A refusal means that the value is there already.
-			_ = b.Add(f.Name, 0, labels...)
-		}
+	}
+}
+
+// fillZeros adds a zero for every combination of the labels that are still open.
+func (b *Builder) fillZeros(f *Family, labels []Label) {
+	if len(labels) == len(f.Zeros) {
+		// A refusal means that the value is there already.
+		_ = b.Add(f.Name, 0, labels...)
+		return
+	}
+	for _, v := range f.Zeros[len(labels)] {
+		b.fillZeros(f, append(labels, Label{f.Labels[len(labels)], v}))
 	}
 }
 

@@ -140,14 +140,15 @@ func (c *Client) keepSession(ctx context.Context) {
 	delay := retry.New(c.o.ReconnectMin, c.o.ReconnectMax)
 	quiet := retry.NewLog(c.log, "session with the server")
 	for reconnect := false; ctx.Err() == nil; {
-		began := time.Now()
+		began, acknowledged := time.Now(), c.health.ok.Load()
 		established, err := c.session(ctx, reconnect)
 		if ctx.Err() != nil {
 			return
 		}
 		if established {
 			reconnect = true
-			if time.Since(began) >= c.o.ReconnectMax {
+			// A server that accepts sessions only to drop them is no success.
+			if c.health.ok.Load() > acknowledged || time.Since(began) >= c.o.ReconnectMax {
 				delay.Reset()
 			}
 			quiet.Succeeded()
