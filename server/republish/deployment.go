@@ -34,5 +34,6 @@ func (p *Publisher) deploymentRow(totals []*worktallypb.Series) *exposition.Row 
 		}
 		p.add(b, family, s.GetValue(), labels...)
 	}
+	b.FillZeros(func(f *exposition.Family) bool { return f.Sides == exposition.ServerCollect && !f.Forwarded })
 	return b.Row()
 }
