@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
-	"sync"
 	"time"
+
+	"github.com/worktally/worktally/internal/splice"
 )
 
 // dialTimeout bounds the dial of a local port.
@@ -24,10 +24,7 @@ func Splice(ctx context.Context, remote net.Conn, port uint16) error {
 	}
 	defer local.Close()
 	defer context.AfterFunc(ctx, func() { _ = remote.Close(); _ = local.Close() })()
-	var both sync.WaitGroup
-	both.Go(func() { forward(local, remote) })
-	both.Go(func() { forward(remote, local) })
-	both.Wait()
+	splice.Both(local, remote)
 	return nil
 }
 
@@ -43,15 +40,4 @@ func dialLoopback(ctx context.Context, port uint16) (net.Conn, error) {
 		return c, nil
 	}
 	return nil, fmt.Errorf("reach port %d of the workspace: %w", port, errors.Join(err, err6))
-}
-
-// forward copies one direction and passes its end on.
-func forward(dst, src net.Conn) {
-	_, err := io.Copy(dst, src)
-	if h, ok := dst.(interface{ CloseWrite() error }); ok && err == nil {
-		_ = h.CloseWrite()
-		return
-	}
-	_ = dst.Close()
-	_ = src.Close()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/worktally/worktally/client"
+	"github.com/worktally/worktally/internal/splice"
 )
 
 // portForwardCmd is "worktally port-forward".
@@ -99,25 +99,7 @@ func serveForward(ctx context.Context, p *program, conn *client.Conn, l net.List
 			}
 			defer remote.Close()
 			defer context.AfterFunc(ctx, func() { _ = local.Close(); _ = remote.Close() })()
-			both(local, remote)
+			splice.Both(local, remote)
 		})
 	}
-}
-
-// both copies in both directions until both have ended.
-func both(a, b net.Conn) {
-	var wg sync.WaitGroup
-	wg.Go(func() { pass(a, b) })
-	wg.Go(func() { pass(b, a) })
-	wg.Wait()
-}
-
-func pass(dst, src net.Conn) {
-	_, err := io.Copy(dst, src)
-	if h, ok := dst.(interface{ CloseWrite() error }); ok && err == nil {
-		_ = h.CloseWrite()
-		return
-	}
-	_ = dst.Close()
-	_ = src.Close()
 }
