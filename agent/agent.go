@@ -104,7 +104,7 @@ func (a *Agent) newClient() (err error) {
 	a.client, err = reportclient.New(reportclient.Options{
 		URL: o.URL, Token: a.currentToken, Header: o.Header, HTTPClient: o.HTTPClient, Log: o.Log,
 		Tally: a.tally, Outbox: o.Outbox, Version: o.Version, Subsystems: o.Subsystems, MetricsAddress: a.metricsAddress,
-		OnManifest: a.takeManifest, OnReinit: a.startOver,
+		OnManifest: a.takeManifest, OnReinit: a.startOver, BeforeWindow: a.probeForWindow,
 		ReconnectMin: o.ReconnectMin, ReconnectMax: o.ReconnectMax,
 		Routines: routines,
 	})

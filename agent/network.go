@@ -25,8 +25,17 @@ type network struct {
 	a    *Agent
 	node *tailnet.Node
 	http *http.Server
+	life context.Context
 	end  context.CancelFunc
 	wg   sync.WaitGroup
+
+	// mu guards closed: nothing is started after it is set.
+	mu     sync.Mutex
+	closed bool
+
+	// probing serialises probes and guards probed, the end of the last one.
+	probing sync.Mutex
+	probed  time.Time
 }
 
 // tailnetTally counts what the node exchanges with peers.
@@ -56,19 +65,18 @@ func (a *Agent) startNetwork(w *serving) (*network, error) {
 		return nil, err
 	}
 	n := &network{a: a, node: node}
-	var life context.Context
-	life, n.end = context.WithCancel(context.Background())
+	n.life, n.end = context.WithCancel(context.Background())
 	node.HandleOther(func(local, _ netip.AddrPort) tailnet.Handler {
 		if local.Port() < agentnet.FirstFreePort {
 			return nil
 		}
 		return func(c net.Conn) {
-			if err := agentnet.Splice(life, c, local.Port()); err != nil {
+			if err := agentnet.Splice(n.life, c, local.Port()); err != nil {
 				a.log.Debug("forward a port", "err", err)
 			}
 		}
 	})
-	ports := map[uint16]func(net.Listener) error{agentnet.PortSpeedtest: n.speedtests(life), agentnet.PortHTTP: n.serveHTTP()}
+	ports := map[uint16]func(net.Listener) error{agentnet.PortSpeedtest: n.speedtests, agentnet.PortHTTP: n.serveHTTP()}
 	if w.ssh != nil {
 		ports[agentnet.PortSSH], ports[agentnet.PortStandardSSH] = w.ssh.ServeTrusted, w.ssh.ServeTrusted
 	}
@@ -81,7 +89,6 @@ func (a *Agent) startNetwork(w *serving) (*network, error) {
 			return nil, err
 		}
 	}
-	n.wg.Go(func() { n.probe(life) })
 	n.apply(m)
 	return n, nil
 }
@@ -109,19 +116,17 @@ func (n *network) serve(port uint16, f func(net.Listener) error) error {
 	return nil
 }
 
-func (n *network) speedtests(life context.Context) func(net.Listener) error {
-	return func(l net.Listener) error {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return err
-			}
-			n.wg.Go(func() {
-				if err := agentnet.Speedtest(life, c); err != nil {
-					n.a.log.Debug("speed test", "err", err)
-				}
-			})
+func (n *network) speedtests(l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
 		}
+		n.wg.Go(func() {
+			if err := agentnet.Speedtest(n.life, c); err != nil {
+				n.a.log.Debug("speed test", "err", err)
+			}
+		})
 	}
 }
 
@@ -163,27 +168,50 @@ func (n *network) apply(m *agentpb.Manifest) {
 }
 
 const (
-	probeEvery  = 10 * time.Second
+	// probeFresh is how old what is known about peers may be on the page.
+	probeFresh  = 15 * time.Second
 	probeWithin = 5 * time.Second
 )
 
-// probe pings the active peers, so that reports and the page know how far away
-// they are.
-func (n *network) probe(life context.Context) {
-	tick := time.NewTicker(probeEvery)
-	defer tick.Stop()
-	for {
-		n.a.tally.SetPeers(n.pingAll(life))
-		select {
-		case <-tick.C:
-		case <-life.Done():
-			return
+// probe pings the active peers, so that a report or the page knows how far away
+// they are. Probes that are asked for at once share one.
+func (n *network) probe(ctx context.Context) {
+	n.probing.Lock()
+	defer n.probing.Unlock()
+	if time.Since(n.probed) < time.Second {
+		return
+	}
+	n.a.tally.SetPeers(n.pingAll(ctx))
+	n.probed = time.Now()
+}
+
+// probeForWindow is called before a report window is cut.
+func (a *Agent) probeForWindow(ctx context.Context) {
+	if n := a.net.Load(); n != nil {
+		n.probe(ctx)
+	}
+}
+
+// probeForPage starts a probe if the page would show something old. The page
+// does not wait for it.
+func (a *Agent) probeForPage() {
+	n := a.net.Load()
+	if n == nil || !n.probing.TryLock() {
+		return
+	}
+	old := time.Since(n.probed) > probeFresh
+	n.probing.Unlock()
+	if old {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if !n.closed {
+			n.wg.Go(func() { n.probe(n.life) })
 		}
 	}
 }
 
-func (n *network) pingAll(life context.Context) stats.Peers {
-	ctx, cancel := context.WithTimeout(life, probeWithin)
+func (n *network) pingAll(ctx context.Context) stats.Peers {
+	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
 	var mu sync.Mutex
 	var times []time.Duration
@@ -251,6 +279,9 @@ func (a *Agent) awaitNetwork(ctx context.Context) (*network, error) {
 }
 
 func (n *network) close() {
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
 	n.end()
 	if n.http != nil {
 		_ = n.http.Close()

@@ -22,6 +22,7 @@ func (a *Agent) MetricsHandler() http.Handler {
 
 // page shows the tally as it is now.
 func (a *Agent) page() exposition.Page {
+	a.probeForPage()
 	p := exposition.Page{Table: a.table, Sides: exposition.AgentPage}
 	p.Rows = append(p.Rows, a.processRow())
 	if id := a.identity.Load(); id != nil && id.names() != (exposition.Names{}) {

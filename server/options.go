@@ -34,6 +34,9 @@ type Options struct {
 	FirstToken io.Writer
 	Prometheus Prometheus
 	Relays     Relays
+	// HostnameSuffix is the domain under which clients name workspaces for SSH; ""
+	// means none.
+	HostnameSuffix string
 	// STUNAddress is the UDP address of the server's own STUN service; "" means
 	// none.
 	STUNAddress string

@@ -30,6 +30,7 @@ import (
 	"github.com/worktally/worktally/server/republish"
 	"github.com/worktally/worktally/tailnet/relay"
 	"github.com/worktally/worktally/wire"
+	"github.com/worktally/worktally/wire/tailnetpb"
 )
 
 // Server is the hub.
@@ -41,6 +42,7 @@ type Server struct {
 	ledger      *ledger.Ledger
 	agents      *agentapi.Service
 	coordinator *coordinator.Coordinator
+	people      *controlapi.API
 	publisher   *republish.Publisher
 	registry    *prometheus.Registry
 	metrics     http.Handler
@@ -156,17 +158,25 @@ func (s *Server) assemble() (err error) {
 	if err != nil {
 		return err
 	}
-	people := controlapi.New(controlapi.Options{
+	resumeKey, err := s.key(resumeKeyFile)
+	if err != nil {
+		return err
+	}
+	s.people = controlapi.New(controlapi.Options{
 		Catalog: s.catalog, Log: s.log, Registerer: s.registry, OnChange: s.workspaceChanged,
 		Build: controlapi.Build{
 			ExternalURL: s.o.AccessURL.String(), Version: buildinfo.Get().Version,
 			AgentAPIVersion: wire.Version{Major: wire.Major, Minor: wire.ServerMinor}.String(),
 		},
+		Tailnet: controlapi.Tailnet{
+			Service: s.clientService, EndPeer: s.coordinator.End, DERPMap: relays, ResumeKey: resumeKey,
+			BlockDirect: s.o.Relays.BlockDirect, ForceWebsockets: s.o.Relays.ForceWebsockets, HostnameSuffix: s.o.HostnameSuffix,
+		},
 	})
 	mux := http.NewServeMux()
 	s.agents.Register(mux)
 	if !s.o.Relays.Disable {
-		key, err := s.relayKey()
+		key, err := s.key(relayKeyFile)
 		if err != nil {
 			return err
 		}
@@ -175,12 +185,17 @@ func (s *Server) assemble() (err error) {
 		}
 		s.relay.Register(mux)
 	}
-	mux.Handle("/", people)
+	mux.Handle("/", s.people)
 	s.api = mux
 	s.metrics = exposition.NewHandler(exposition.HandlerOptions{
 		Page: s.publisher.Page, Registry: s.registry, Ready: s.ready.Load, Log: s.log,
 	})
 	return nil
+}
+
+// clientService is the Tailnet service for a session of a person's client.
+func (s *Server) clientService(p controlapi.Peer, end context.CancelCauseFunc) tailnetpb.DRPCTailnetServer {
+	return s.coordinator.Peer(p.ID, coordinator.ClientAuth{AgentID: p.AgentID}, end)
 }
 
 // fill adds what the server counts about itself to its page.
@@ -222,6 +237,7 @@ func (s *Server) Run(ctx context.Context) error {
 		<-ctx.Done()
 		s.ready.Store(false)
 		s.agents.Close()
+		s.people.Close()
 		s.coordinator.Close()
 		s.closeRelay()
 		return nil
@@ -286,24 +302,34 @@ func (s *Server) closeRelay() {
 	}
 }
 
-// relayKeyFile keeps the key of the relay, so that peers find the same one after
-// a restart.
-const relayKeyFile = "relay-key"
+// The keys that must be the same after a restart: peers find the same relay, and
+// clients are the same peers.
+const (
+	relayKeyFile  = "relay-key"
+	resumeKeyFile = "resume-key"
+)
 
-// relayKey returns the relay's key, made once if there is a state directory.
-func (s *Server) relayKey() ([]byte, error) {
+// keySize is the length of a key, in bytes.
+const keySize = 32
+
+// key returns a key, made once if there is a state directory. Without one it is
+// nil, which stands for a new one each time.
+func (s *Server) key(file string) ([]byte, error) {
 	if s.o.StateDir == "" {
 		return nil, nil
 	}
-	path := filepath.Join(s.o.StateDir, relayKeyFile)
+	path := filepath.Join(s.o.StateDir, file)
 	key, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		key = make([]byte, 32)
+		key = make([]byte, keySize)
 		_, _ = rand.Read(key) // never fails
 		err = os.WriteFile(path, key, 0o600)
 	}
+	if err == nil && len(key) != keySize {
+		err = fmt.Errorf("%s has %d bytes, not %d; remove it and a new one is made", path, len(key), keySize)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("relay key: %w", err)
+		return nil, fmt.Errorf("read a key: %w", err)
 	}
 	return key, nil
 }
@@ -313,6 +339,7 @@ func (s *Server) relayKey() ([]byte, error) {
 func (s *Server) workspaceChanged(c controlapi.Change) {
 	s.publisher.WorkspaceChanged(c.Workspace.ID)
 	for _, id := range c.Revoked {
+		s.coordinator.End(id) // clients are cut off at once
 		s.agents.Drop(id)
 	}
 	for _, agent := range c.Workspace.Agents {

@@ -13,10 +13,11 @@ type Error struct {
 	Validations []Validation `json:"validations,omitempty"`
 }
 
-// Validation names one bad field of a request.
+// Validation names one bad field of a request. Line is set for documents.
 type Validation struct {
 	Field  string `json:"field"`
 	Detail string `json:"detail"`
+	Line   int    `json:"line,omitempty"`
 }
 
 // WriteError answers a request with the status and the error.

@@ -46,6 +46,9 @@ type Options struct {
 	OnReinit func(reason string)
 	// Routines run in every session.
 	Routines []Routine
+	// BeforeWindow is called before each report window is cut, so that gauges can
+	// be measured; it must return soon, because the window waits. Nil does nothing.
+	BeforeWindow func(context.Context)
 	// ReconnectMin and ReconnectMax bound the delay between attempts; 0 means
 	// 100 ms and 10 s.
 	ReconnectMin, ReconnectMax time.Duration
@@ -116,6 +119,7 @@ func New(o Options) (*Client, error) {
 		timings:     newTimingQueue(o.Tally),
 	}
 	c.reporter = newReporter(o.Tally, o.Outbox, o.Log, &c.health)
+	c.reporter.before = o.BeforeWindow
 	c.open = c.dial
 	c.shutdown, c.beginShutdown = context.WithCancel(context.Background())
 	return c, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/worktally/worktally/agent/stats"
+	"github.com/worktally/worktally/internal/retry"
 	"github.com/worktally/worktally/wire/agentpb"
 	"github.com/worktally/worktally/wire/wiretest"
 	"github.com/worktally/worktally/wire/worktallypb"
@@ -39,6 +41,7 @@ type step struct {
 	Faults         []wiretest.Fault // of the next report calls
 	Refusals       []bool           // of the next windows
 	Silent         bool
+	Slow           time.Duration // of every answer: windows are cut meanwhile
 	Wait           time.Duration
 }
 
@@ -50,6 +53,7 @@ func drawStep(t *rapid.T) step {
 		Faults:   rapid.SliceOfN(fault, 0, 3).Draw(t, "faults"),
 		Refusals: rapid.SliceOfN(rapid.Bool(), 0, 3).Draw(t, "refusals"),
 		Silent:   rapid.IntRange(0, 9).Draw(t, "silent") == 0,
+		Slow:     time.Duration(max(0, rapid.IntRange(-30, 29).Draw(t, "slow"))) * time.Second,
 		Wait:     time.Duration(rapid.IntRange(0, 90_000).Draw(t, "wait")) * time.Millisecond,
 	}
 }
@@ -58,6 +62,13 @@ func runModel(t *testing.T, steps []step) (diff string) {
 	s := wiretest.NewService(wiretest.NewManifest())
 	c := newClient(t, nil)
 	direct(c, s)
+	var slow atomic.Int64
+	wiretest.On(s, func(ctx context.Context, r *agentpb.UpdateStatsRequest) (*agentpb.UpdateStatsResponse, error) {
+		if err := retry.Sleep(ctx, time.Duration(slow.Load())); err != nil {
+			return nil, err
+		}
+		return s.Ledger.UpdateStats(ctx, r)
+	})
 	stop := start(t, c)
 	defer stop()
 	flow := c.o.Tally.OpenFlow(stats.PathTCP, "TCP")
@@ -82,6 +93,7 @@ func runModel(t *testing.T, steps []step) (diff string) {
 			return ""
 		})
 		s.Ledger.SetSilent(st.Silent)
+		slow.Store(int64(st.Slow))
 		for range st.Scripts {
 			scriptRan(c.o.Tally)
 		}
@@ -91,6 +103,7 @@ func runModel(t *testing.T, steps []step) (diff string) {
 	s.SetFault(nil)
 	s.Ledger.SetRefuse(nil)
 	s.Ledger.SetSilent(false)
+	slow.Store(0)
 	advance(3 * time.Minute)
 	if n, _ := c.o.Outbox.State(); n > 1 {
 		return fmt.Sprintf("%d records are left", n)

@@ -35,6 +35,9 @@ type reporter struct {
 	log    *slog.Logger
 	health *health
 
+	// before is called before a window is cut; nil does nothing.
+	before func(context.Context)
+
 	// cutting serialises what writes records or begins an epoch. It is taken
 	// before mu.
 	cutting sync.Mutex
@@ -122,6 +125,9 @@ func (r *reporter) cut(ctx context.Context) {
 		select {
 		case <-fire:
 			last = time.Now()
+			if r.before != nil {
+				r.before(ctx)
+			}
 			r.cutNow(false)
 		case <-changed:
 		case <-ctx.Done():

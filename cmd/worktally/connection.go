@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/worktally/worktally/server/controlapi"
+	"github.com/worktally/worktally/wire"
 )
 
 const (
@@ -88,7 +88,7 @@ func (c connection) token(p *program) (secret, error) {
 // apiError is an error that the server answered with.
 type apiError struct {
 	status  int
-	problem controlapi.Problem
+	problem wire.Error
 }
 
 // Error returns the message and everything that is said about it.

@@ -1,13 +1,19 @@
 package controlapi
 
 import (
+	"context"
+	"crypto/rand"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/wire"
+	"github.com/worktally/worktally/wire/tailnetpb"
 )
 
 // maxBody bounds a request's body, in bytes.
@@ -25,6 +31,30 @@ type Options struct {
 	OnChange func(Change)
 	// Build is the answer of /api/v2/buildinfo.
 	Build Build
+	Tailnet
+}
+
+// Tailnet is how people's clients reach agents. Without Service there is no way.
+type Tailnet struct {
+	// Service returns the Tailnet service for one session of a client. It may end
+	// the session.
+	Service func(p Peer, end context.CancelCauseFunc) tailnetpb.DRPCTailnetServer
+	// EndPeer ends the stream of a peer that may not reach its agent any more; its
+	// partners forget it at once. Required with Service.
+	EndPeer func(id uuid.UUID)
+	// DERPMap returns the relay map. It must have home params, and a node in every
+	// region. Required with Service.
+	DERPMap func() *tailnetpb.DERPMap
+	// BlockDirect keeps clients on relays, ForceWebsockets makes them reach relays
+	// by websocket.
+	BlockDirect, ForceWebsockets bool
+	// HostnameSuffix is the domain under which clients name workspaces for SSH; ""
+	// means none.
+	HostnameSuffix string
+	// ResumeKey signs the tokens with which a client that has lost its connection is
+	// the same peer again. The servers of a deployment share it; nil means a random
+	// one, and every client is a new peer after a restart.
+	ResumeKey []byte
 }
 
 // Build is what the server says about itself.
@@ -50,28 +80,72 @@ type Change struct {
 	Revoked []uuid.UUID
 }
 
-// api is the handler's state.
-type api struct {
-	o       Options
-	limiter *limiter
-	metrics *metrics
+// API is the handler. It is safe for concurrent use.
+type API struct {
+	o        Options
+	limiter  *limiter
+	metrics  *metrics
+	sessions *sessions
+	handler  http.Handler
 }
 
 // New returns the handler. It answers every path, unknown ones with 404.
-func New(o Options) http.Handler {
+func New(o Options) *API {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.OnChange == nil {
 		o.OnChange = func(Change) {}
 	}
-	a := &api{o: o, limiter: newLimiter(), metrics: newMetrics(o.Registerer)}
+	if o.ResumeKey == nil {
+		o.ResumeKey = make([]byte, 32)
+		_, _ = rand.Read(o.ResumeKey) // never fails
+	}
+	a := &API{
+		o: o, limiter: newLimiter(), metrics: newMetrics(o.Registerer),
+		sessions: &sessions{endPeer: o.EndPeer, open: make(map[*session]struct{})},
+	}
 	mux := http.NewServeMux()
+	a.routeOwn(mux)
+	if o.Service != nil {
+		a.routeClients(mux)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		a.fail(w, http.StatusNotFound, wire.Error{Message: "Route not found.", Detail: r.Method + " " + r.URL.Path})
+	})
+	// A browser sends the cookie along with forms of other sites.
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		a.fail(w, http.StatusForbidden, wire.Error{Message: "Requests from other sites are not allowed."})
+	}))
+	a.handler = guard.Handler(mux)
+	return a
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+// Close ends the requests that last, waits for them and refuses new ones.
+func (a *API) Close() { a.sessions.close() }
+
+// changed tells everybody of a change of a workspace. Sessions with agents that
+// are gone end.
+func (a *API) changed(c Change) {
+	gone := slices.DeleteFunc(slices.Clone(c.Revoked), func(id uuid.UUID) bool {
+		return !c.Deleted && slices.ContainsFunc(c.Workspace.Agents, func(agent catalog.Agent) bool { return agent.ID == id })
+	})
+	a.sessions.revokeAgents(gone)
+	a.o.OnChange(c)
+	a.sessions.signal()
+}
+
+// routeOwn adds what only our own clients ask for, and the probes.
+func (a *API) routeOwn(mux *http.ServeMux) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("OK"))
 	})
-	mux.HandleFunc("GET /api/v2/buildinfo", func(w http.ResponseWriter, _ *http.Request) { a.reply(w, http.StatusOK, o.Build) })
+	mux.HandleFunc("GET /api/v2/buildinfo", func(w http.ResponseWriter, _ *http.Request) { a.reply(w, http.StatusOK, a.o.Build) })
 	const v1 = "/api/worktally/v1"
 	mux.Handle("GET "+v1+"/users", a.admin(a.listUsers))
 	mux.Handle("POST "+v1+"/users", a.admin(a.createUser))
@@ -85,13 +159,31 @@ func New(o Options) http.Handler {
 	mux.Handle("DELETE "+v1+"/workspaces/{id}", a.user(a.deleteWorkspace))
 	mux.Handle("POST "+v1+"/workspaces/{id}/agents/{agent}/token", a.user(a.rotateAgentToken))
 	mux.Handle("GET "+v1+"/owners/{owner}/workspaces/{name}", a.user(a.workspaceByName))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		a.fail(w, http.StatusNotFound, Problem{Message: "Route not found.", Detail: r.Method + " " + r.URL.Path})
-	})
-	// A browser sends the cookie along with forms of other sites.
-	guard := http.NewCrossOriginProtection()
-	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		a.fail(w, http.StatusForbidden, Problem{Message: "Requests from other sites are not allowed."})
-	}))
-	return guard.Handler(mux)
+}
+
+// routeClients adds what clients ask for that know nothing of us (contract
+// client-api.md section 2).
+func (a *API) routeClients(mux *http.ServeMux) {
+	const v2 = "/api/v2"
+	mux.HandleFunc("GET "+v2+"/users/first", a.firstUser)
+	mux.HandleFunc("GET "+v2+"/appearance", a.appearance)
+	for pattern, h := range map[string]handler{
+		"GET /users/{name}":                    a.clientUser,
+		"POST /users/{name}/keys":              a.clientKey,
+		"GET /users/{owner}/workspace/{name}":  a.clientWorkspaceByName,
+		"GET /workspaces":                      a.clientWorkspaces,
+		"GET /workspaces/{id}":                 a.clientWorkspace,
+		"GET /workspaces/{id}/watch":           a.watch,
+		"POST /workspaces/{id}/usage":          a.usage,
+		"GET /workspaceagents/connection":      a.connection,
+		"GET /workspaceagents/{id}":            a.clientAgent,
+		"GET /workspaceagents/{id}/connection": a.agentConnection,
+		"GET /workspaceagents/{id}/coordinate": a.coordinate,
+		"GET /workspaceagents/{id}/logs":       a.agentLogs,
+		"GET /templateversions/{id}":           a.templateVersion,
+		"GET /deployment/ssh":                  a.sshDeployment,
+	} {
+		method, path, _ := strings.Cut(pattern, " ")
+		mux.Handle(method+" "+v2+path, a.user(h))
+	}
 }

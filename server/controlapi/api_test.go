@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,9 +14,11 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/worktally/worktally/internal/sqldb"
 	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/wire"
 )
 
 const v1 = "/api/worktally/v1"
@@ -80,7 +83,7 @@ func (f *fixture) send(req *http.Request, status int, out any) *http.Response {
 		f.t.Errorf("%s %s: content type %q", req.Method, req.URL, kind)
 	}
 	if status >= 400 {
-		var p Problem
+		var p wire.Error
 		if err := json.Unmarshal(text, &p); err != nil || p.Message == "" {
 			f.t.Errorf("%s %s: error without a message: %s", req.Method, req.URL, text)
 		}
@@ -269,9 +272,9 @@ func TestAPI_OthersSeeNothing(t *testing.T) {
 
 func TestAPI_BadDocumentChangesNothing(t *testing.T) {
 	f := newFixture(t)
-	var p Problem
+	var p wire.Error
 	f.do(f.ann, "POST", v1+"/workspaces", "name: demo\nscripts:\n  - {name: a, on: begin, script: x}\ncolour: blue\n", 400, &p)
-	want := []Validation{
+	want := []wire.Validation{
 		{Field: "scripts[0].on", Detail: `"begin": want start or stop`, Line: 3},
 		{Field: "colour", Detail: "unknown field", Line: 4},
 	}
@@ -306,7 +309,9 @@ func TestAPI_GuessingIsLimited(t *testing.T) {
 		t.Errorf("metrics: %v %v", problems, err)
 	}
 	got := map[string]float64{}
-	for _, m := range families[0].GetMetric() {
+	for _, m := range families[slices.IndexFunc(families, func(f *dto.MetricFamily) bool {
+		return f.GetName() == "worktally_control_api_logins_refused_total"
+	})].GetMetric() {
 		got[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
 	}
 	if diff := cmp.Diff(map[string]float64{refusedMissing: 0, refusedInvalid: failureBurst, refusedLimited: 2}, got); diff != "" {

@@ -6,23 +6,19 @@ import (
 	"strings"
 
 	"github.com/worktally/worktally/server/catalog"
-)
-
-// tokenName is the header and, in another spelling, the cookie of a token.
-const (
-	tokenHeader = "Coder-Session-Token"
-	tokenCookie = "coder_session_token"
+	"github.com/worktally/worktally/wire"
 )
 
 // handler is a handler that knows who asks.
 type handler func(w http.ResponseWriter, r *http.Request, who catalog.User)
 
-// tokenOf returns the token of a request, "" if it has none.
+// tokenOf returns the token of a request, "" if it has none. Unlike that of an
+// agent it never stands in a URL, which others get to see.
 func tokenOf(r *http.Request) string {
-	if token := r.Header.Get(tokenHeader); token != "" {
+	if token := r.Header.Get(wire.TokenHeader); token != "" {
 		return token
 	}
-	if c, err := r.Cookie(tokenCookie); err == nil && c.Value != "" {
+	if c, err := r.Cookie(wire.TokenCookie); err == nil && c.Value != "" {
 		return c.Value
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -33,26 +29,26 @@ func tokenOf(r *http.Request) string {
 }
 
 // user lets in whoever has a valid token.
-func (a *api) user(next handler) http.Handler {
+func (a *API) user(next handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token := tokenOf(r)
 		if token == "" {
 			a.metrics.refused.WithLabelValues(refusedMissing).Inc()
-			a.fail(w, http.StatusUnauthorized, Problem{Message: "A token is needed.",
-				Detail: "Send it as header " + tokenHeader + ", cookie " + tokenCookie + " or Authorization: Bearer."})
+			a.fail(w, http.StatusUnauthorized, wire.Error{Message: "A token is needed.",
+				Detail: "Send it as header " + wire.TokenHeader + ", cookie " + wire.TokenCookie + " or Authorization: Bearer."})
 			return
 		}
 		if !a.limiter.allow(r.RemoteAddr, token) {
 			a.metrics.refused.WithLabelValues(refusedLimited).Inc()
 			w.Header().Set("Retry-After", "10")
-			a.fail(w, http.StatusTooManyRequests, Problem{Message: "Too many invalid tokens came from this address.", Detail: "Try again in 10 seconds."})
+			a.fail(w, http.StatusTooManyRequests, wire.Error{Message: "Too many invalid tokens came from this address.", Detail: "Try again in 10 seconds."})
 			return
 		}
 		who, err := a.o.Catalog.UserByToken(r.Context(), token)
 		if errors.Is(err, catalog.ErrNotFound) {
 			a.limiter.failed(r.RemoteAddr, token)
 			a.metrics.refused.WithLabelValues(refusedInvalid).Inc()
-			a.fail(w, http.StatusUnauthorized, Problem{Message: "The token is not valid."})
+			a.fail(w, http.StatusUnauthorized, wire.Error{Message: "The token is not valid."})
 			return
 		}
 		if err != nil {
@@ -65,10 +61,10 @@ func (a *api) user(next handler) http.Handler {
 }
 
 // admin lets in administrators.
-func (a *api) admin(next handler) http.Handler {
+func (a *API) admin(next handler) http.Handler {
 	return a.user(func(w http.ResponseWriter, r *http.Request, who catalog.User) {
 		if !who.Admin {
-			a.fail(w, http.StatusForbidden, Problem{Message: "Only an administrator may do this."})
+			a.fail(w, http.StatusForbidden, wire.Error{Message: "Only an administrator may do this."})
 			return
 		}
 		next(w, r, who)

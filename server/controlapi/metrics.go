@@ -7,7 +7,10 @@ import (
 
 // metrics are the API's own.
 type metrics struct {
-	refused *prometheus.CounterVec
+	refused       *prometheus.CounterVec
+	clients       prometheus.Gauge
+	resumeRefused prometheus.Counter
+	panics        prometheus.Counter
 }
 
 // Why a request was not let in.
@@ -18,10 +21,25 @@ const (
 )
 
 func newMetrics(reg prometheus.Registerer) *metrics {
-	m := &metrics{refused: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
-		Name: "worktally_control_api_logins_refused_total",
-		Help: "Requests of people that were refused for want of a valid token, by reason.",
-	}, []string{"reason"})}
+	with := promauto.With(reg)
+	m := &metrics{
+		refused: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "worktally_control_api_logins_refused_total",
+			Help: "Requests of people that were refused for want of a valid token, by reason.",
+		}, []string{"reason"}),
+		clients: with.NewGauge(prometheus.GaugeOpts{
+			Name: "worktally_client_sessions",
+			Help: "Sessions that people's clients hold open with the coordinator of this process.",
+		}),
+		resumeRefused: with.NewCounter(prometheus.CounterOpts{
+			Name: "worktally_client_resume_tokens_refused_total",
+			Help: "Resume tokens of people's clients that were not valid, or no longer; the client is a new peer then.",
+		}),
+		panics: with.NewCounter(prometheus.CounterOpts{
+			Name: "worktally_client_panics_total",
+			Help: "Calls of people's clients that ended in a mistake of the server's.",
+		}),
+	}
 	for _, reason := range []string{refusedMissing, refusedInvalid, refusedLimited} {
 		m.refused.WithLabelValues(reason)
 	}

@@ -1,46 +1,27 @@
 package controlapi
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 
 	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/wire"
 )
 
-// Problem is the body of every error.
-type Problem struct {
-	Message     string       `json:"message"`
-	Detail      string       `json:"detail,omitempty"`
-	Validations []Validation `json:"validations,omitempty"`
-}
-
-// Validation is one thing that is wrong with what was sent. Line is set for
-// documents.
-type Validation struct {
-	Field  string `json:"field"`
-	Detail string `json:"detail"`
-	Line   int    `json:"line,omitempty"`
-}
-
-func (a *api) reply(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+func (a *API) reply(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Cache-Control", "no-store") // answers may hold tokens
-	w.WriteHeader(status)
-	if err := json.NewEncoder(w).Encode(body); err != nil {
-		a.o.Log.Debug("answer not written", "err", err)
-	}
+	wire.WriteJSON(w, status, body)
 }
 
-func (a *api) fail(w http.ResponseWriter, status int, p Problem) { a.reply(w, status, p) }
+func (a *API) fail(w http.ResponseWriter, status int, p wire.Error) { a.reply(w, status, p) }
 
 // failErr answers with what an error of the catalog means. Errors that are not
 // the caller's are logged, not shown.
-func (a *api) failErr(w http.ResponseWriter, r *http.Request, err error) {
-	p := Problem{Detail: err.Error()}
+func (a *API) failErr(w http.ResponseWriter, r *http.Request, err error) {
+	p := wire.Error{Detail: err.Error()}
 	for _, e := range catalog.SpecErrors(err) {
-		p.Validations = append(p.Validations, Validation{Field: e.Field, Detail: e.Reason, Line: e.Line})
+		p.Validations = append(p.Validations, wire.Validation{Field: e.Field, Detail: e.Reason, Line: e.Line})
 	}
 	switch {
 	case len(p.Validations) > 0:
@@ -63,22 +44,22 @@ func (a *api) failErr(w http.ResponseWriter, r *http.Request, err error) {
 		a.fail(w, http.StatusBadRequest, p)
 	case r.Context().Err() != nil:
 		a.o.Log.Debug("request given up by the caller", "err", err)
-		a.fail(w, 499, Problem{Message: "The caller went away."}) // for the record only: nobody reads it
+		a.fail(w, 499, wire.Error{Message: "The caller went away."}) // for the record only: nobody reads it
 	default:
 		a.o.Log.Error("request failed", "err", err, "method", r.Method, "route", r.Pattern)
-		a.fail(w, http.StatusInternalServerError, Problem{Message: "Internal server error.", Detail: "The server's log says more."})
+		a.fail(w, http.StatusInternalServerError, wire.Error{Message: "Internal server error.", Detail: "The server's log says more."})
 	}
 }
 
 // body reads the whole body within its bound; false if it has answered.
-func (a *api) body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+func (a *API) body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
-		a.fail(w, http.StatusRequestEntityTooLarge, Problem{Message: "The request is larger than 1 MiB."})
+		a.fail(w, http.StatusRequestEntityTooLarge, wire.Error{Message: "The request is larger than 1 MiB."})
 		return nil, false
 	}
 	if err != nil {
-		a.fail(w, http.StatusBadRequest, Problem{Message: "The request could not be read.", Detail: err.Error()})
+		a.fail(w, http.StatusBadRequest, wire.Error{Message: "The request could not be read.", Detail: err.Error()})
 		return nil, false
 	}
 	return text, true

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/wire"
 )
 
 // User is a user in answers.
@@ -38,11 +39,11 @@ func asUser(u catalog.User) User {
 	return User{ID: u.ID, Username: u.Username, Admin: u.Admin, CreatedAt: u.CreatedAt}
 }
 
-func (a *api) me(w http.ResponseWriter, _ *http.Request, who catalog.User) {
+func (a *API) me(w http.ResponseWriter, _ *http.Request, who catalog.User) {
 	a.reply(w, http.StatusOK, asUser(who))
 }
 
-func (a *api) listUsers(w http.ResponseWriter, r *http.Request, _ catalog.User) {
+func (a *API) listUsers(w http.ResponseWriter, r *http.Request, _ catalog.User) {
 	users, err := a.o.Catalog.Users(r.Context())
 	if err != nil {
 		a.failErr(w, r, err)
@@ -55,7 +56,7 @@ func (a *api) listUsers(w http.ResponseWriter, r *http.Request, _ catalog.User) 
 	a.reply(w, http.StatusOK, list)
 }
 
-func (a *api) createUser(w http.ResponseWriter, r *http.Request, _ catalog.User) {
+func (a *API) createUser(w http.ResponseWriter, r *http.Request, _ catalog.User) {
 	text, ok := a.body(w, r)
 	if !ok {
 		return
@@ -68,7 +69,7 @@ func (a *api) createUser(w http.ResponseWriter, r *http.Request, _ catalog.User)
 		err = errors.New("something follows the JSON value")
 	}
 	if err != nil {
-		a.fail(w, http.StatusBadRequest, Problem{Message: "The request is not valid.", Detail: err.Error()})
+		a.fail(w, http.StatusBadRequest, wire.Error{Message: "The request is not valid.", Detail: err.Error()})
 		return
 	}
 	u, token, err := a.o.Catalog.CreateUser(r.Context(), req.Username, req.Admin)
@@ -81,19 +82,21 @@ func (a *api) createUser(w http.ResponseWriter, r *http.Request, _ catalog.User)
 	a.reply(w, http.StatusCreated, out)
 }
 
-func (a *api) deleteUser(w http.ResponseWriter, r *http.Request, who catalog.User) {
-	if err := a.o.Catalog.DeleteUser(r.Context(), named(r, who)); err != nil {
+func (a *API) deleteUser(w http.ResponseWriter, r *http.Request, who catalog.User) {
+	name := named(r, who)
+	if err := a.o.Catalog.DeleteUser(r.Context(), name); err != nil {
 		a.failErr(w, r, err)
 		return
 	}
+	a.sessions.revokeUser(name)
 	w.WriteHeader(http.StatusNoContent)
 }
 
 // rotateUserToken is for oneself; for others one has to be an administrator.
-func (a *api) rotateUserToken(w http.ResponseWriter, r *http.Request, who catalog.User) {
+func (a *API) rotateUserToken(w http.ResponseWriter, r *http.Request, who catalog.User) {
 	name := named(r, who)
 	if name != who.Username && !who.Admin {
-		a.fail(w, http.StatusForbidden, Problem{Message: "Only an administrator may do this."})
+		a.fail(w, http.StatusForbidden, wire.Error{Message: "Only an administrator may do this."})
 		return
 	}
 	token, err := a.o.Catalog.RotateUserToken(r.Context(), name)
@@ -101,6 +104,7 @@ func (a *api) rotateUserToken(w http.ResponseWriter, r *http.Request, who catalo
 		a.failErr(w, r, err)
 		return
 	}
+	a.sessions.revokeUser(name)
 	a.reply(w, http.StatusOK, Token{token})
 }
 

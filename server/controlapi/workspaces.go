@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/wire"
 )
 
 // silentAfter is how long an agent that was not heard of still counts as
@@ -58,7 +58,7 @@ func asWorkspace(w catalog.Workspace) Workspace {
 	for _, a := range w.Agents {
 		s := a.State
 		out.Agents = append(out.Agents, Agent{
-			ID: a.ID, Name: a.Name, Status: statusOf(s, time.Now()), Lifecycle: strings.ToLower(s.Lifecycle.String()),
+			ID: a.ID, Name: a.Name, Status: statusOf(s, time.Now()), Lifecycle: lifecycle(s.Lifecycle),
 			Version: s.Version, APIVersion: s.APIVersion,
 			FirstConnectedAt: s.FirstConnectedAt, LastConnectedAt: s.LastConnectedAt, DisconnectedAt: s.DisconnectedAt,
 		})
@@ -66,24 +66,31 @@ func asWorkspace(w catalog.Workspace) Workspace {
 	return out
 }
 
+// The states of an agent.
+const (
+	statusConnecting   = "connecting" // never seen
+	statusConnected    = "connected"
+	statusDisconnected = "disconnected"
+)
+
 func statusOf(s catalog.AgentState, now time.Time) string {
 	switch {
 	case s.FirstConnectedAt.IsZero():
-		return "connecting"
+		return statusConnecting
 	case !s.DisconnectedAt.IsZero(), now.Sub(s.LastConnectedAt) > silentAfter:
-		return "disconnected"
+		return statusDisconnected
 	}
-	return "connected"
+	return statusConnected
 }
 
 // listWorkspaces shows one's own, and administrators everybody's or those of
 // ?owner=.
-func (a *api) listWorkspaces(w http.ResponseWriter, r *http.Request, who catalog.User) {
+func (a *API) listWorkspaces(w http.ResponseWriter, r *http.Request, who catalog.User) {
 	owner := who.ID
 	switch name := r.URL.Query().Get("owner"); {
 	case name == "me" || name == who.Username || (name == "" && !who.Admin):
 	case !who.Admin:
-		a.fail(w, http.StatusForbidden, Problem{Message: "Only an administrator may do this."})
+		a.fail(w, http.StatusForbidden, wire.Error{Message: "Only an administrator may do this."})
 		return
 	case name == "":
 		owner = uuid.Nil
@@ -109,11 +116,11 @@ func (a *api) listWorkspaces(w http.ResponseWriter, r *http.Request, who catalog
 
 // find returns the workspace in the path if who may use it. Somebody else's is
 // not found, like one that does not exist; false if it has answered.
-func (a *api) find(w http.ResponseWriter, r *http.Request, who catalog.User) (catalog.Workspace, bool) {
+func (a *API) find(w http.ResponseWriter, r *http.Request, who catalog.User) (catalog.Workspace, bool) {
 	id, err := uuid.Parse(r.PathValue("id"))
 	if err != nil {
-		a.fail(w, http.StatusBadRequest, Problem{Message: "The request is not valid.",
-			Validations: []Validation{{Field: "id", Detail: "want the UUID of a workspace"}}})
+		a.fail(w, http.StatusBadRequest, wire.Error{Message: "The request is not valid.",
+			Validations: []wire.Validation{{Field: "id", Detail: "want the UUID of a workspace"}}})
 		return catalog.Workspace{}, false
 	}
 	ws, err := a.o.Catalog.Workspace(r.Context(), id)
@@ -127,13 +134,20 @@ func (a *api) find(w http.ResponseWriter, r *http.Request, who catalog.User) (ca
 	return ws, true
 }
 
-func (a *api) getWorkspace(w http.ResponseWriter, r *http.Request, who catalog.User) {
+func (a *API) getWorkspace(w http.ResponseWriter, r *http.Request, who catalog.User) {
 	if ws, ok := a.find(w, r, who); ok {
 		a.reply(w, http.StatusOK, asWorkspace(ws))
 	}
 }
 
-func (a *api) workspaceByName(w http.ResponseWriter, r *http.Request, who catalog.User) {
+func (a *API) workspaceByName(w http.ResponseWriter, r *http.Request, who catalog.User) {
+	if ws, ok := a.findByName(w, r, who); ok {
+		a.reply(w, http.StatusOK, asWorkspace(ws))
+	}
+}
+
+// findByName is find for a path with the owner, who may be me, and the name.
+func (a *API) findByName(w http.ResponseWriter, r *http.Request, who catalog.User) (catalog.Workspace, bool) {
 	owner, name := r.PathValue("owner"), r.PathValue("name")
 	if owner == "me" {
 		owner = who.Username
@@ -144,20 +158,20 @@ func (a *api) workspaceByName(w http.ResponseWriter, r *http.Request, who catalo
 	}
 	if err != nil {
 		a.failErr(w, r, err)
-		return
+		return catalog.Workspace{}, false
 	}
-	a.reply(w, http.StatusOK, asWorkspace(ws))
+	return ws, true
 }
 
 // applyWorkspace creates or changes the workspace that the document names.
-func (a *api) applyWorkspace(w http.ResponseWriter, r *http.Request, who catalog.User) {
+func (a *API) applyWorkspace(w http.ResponseWriter, r *http.Request, who catalog.User) {
 	a.apply(w, r, func(spec catalog.Spec) (catalog.Applied, error) {
 		return a.o.Catalog.Apply(r.Context(), who, spec)
 	})
 }
 
 // changeWorkspace changes the workspace in the path, including its name.
-func (a *api) changeWorkspace(w http.ResponseWriter, r *http.Request, who catalog.User) {
+func (a *API) changeWorkspace(w http.ResponseWriter, r *http.Request, who catalog.User) {
 	ws, ok := a.find(w, r, who)
 	if !ok {
 		return
@@ -167,7 +181,7 @@ func (a *api) changeWorkspace(w http.ResponseWriter, r *http.Request, who catalo
 	})
 }
 
-func (a *api) apply(w http.ResponseWriter, r *http.Request, do func(catalog.Spec) (catalog.Applied, error)) {
+func (a *API) apply(w http.ResponseWriter, r *http.Request, do func(catalog.Spec) (catalog.Applied, error)) {
 	text, ok := a.body(w, r)
 	if !ok {
 		return
@@ -189,7 +203,7 @@ func (a *api) apply(w http.ResponseWriter, r *http.Request, do func(catalog.Spec
 		out.Removed = append(out.Removed, gone.Name)
 		change.Revoked = append(change.Revoked, gone.ID)
 	}
-	a.o.OnChange(change)
+	a.changed(change)
 	status := http.StatusOK
 	if applied.Created {
 		status = http.StatusCreated
@@ -197,7 +211,7 @@ func (a *api) apply(w http.ResponseWriter, r *http.Request, do func(catalog.Spec
 	a.reply(w, status, out)
 }
 
-func (a *api) deleteWorkspace(w http.ResponseWriter, r *http.Request, who catalog.User) {
+func (a *API) deleteWorkspace(w http.ResponseWriter, r *http.Request, who catalog.User) {
 	ws, ok := a.find(w, r, who)
 	if !ok {
 		return
@@ -211,11 +225,11 @@ func (a *api) deleteWorkspace(w http.ResponseWriter, r *http.Request, who catalo
 	for _, agent := range gone.Agents {
 		change.Revoked = append(change.Revoked, agent.ID)
 	}
-	a.o.OnChange(change)
+	a.changed(change)
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (a *api) rotateAgentToken(w http.ResponseWriter, r *http.Request, who catalog.User) {
+func (a *API) rotateAgentToken(w http.ResponseWriter, r *http.Request, who catalog.User) {
 	ws, ok := a.find(w, r, who)
 	if !ok {
 		return
@@ -225,6 +239,6 @@ func (a *api) rotateAgentToken(w http.ResponseWriter, r *http.Request, who catal
 		a.failErr(w, r, err)
 		return
 	}
-	a.o.OnChange(Change{Workspace: ws, Revoked: []uuid.UUID{id}})
+	a.changed(Change{Workspace: ws, Revoked: []uuid.UUID{id}})
 	a.reply(w, http.StatusOK, Token{token})
 }

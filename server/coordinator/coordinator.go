@@ -58,7 +58,10 @@ func New(o Options) *Coordinator {
 	return &Coordinator{o: o, log: o.Log, c: newCounts(), peers: make(map[uuid.UUID]*peer), tunnels: newTunnels()}
 }
 
-var errNotReading = errors.New("the peer does not read its updates")
+var (
+	errNotReading = errors.New("the peer does not read its updates")
+	errEnded      = errors.New("the peer is no longer allowed")
+)
 
 // Node returns the id of the node that a connected peer announced.
 func (c *Coordinator) Node(id uuid.UUID) (node int64, ok bool) {
@@ -68,6 +71,19 @@ func (c *Coordinator) Node(id uuid.UUID) (node int64, ok bool) {
 		return p.node.GetId(), true
 	}
 	return 0, false
+}
+
+// End ends the stream and the session of a peer that has lost the right to it. Its
+// partners forget it at once.
+func (c *Coordinator) End(id uuid.UUID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.peers[id]
+	if p == nil {
+		return
+	}
+	c.leaveLocked(p, tailnetpb.CoordinateResponse_PeerUpdate_DISCONNECTED, "no longer allowed", "authorization: no longer allowed")
+	p.end(errEnded)
 }
 
 // Close ends all streams, everybody being told that the others are lost, and

@@ -199,6 +199,9 @@ type session struct {
 
 // HandleRPC implements drpc.Handler.
 func (h *session) HandleRPC(stream drpc.Stream, rpc string) error {
+	if ok, err := h.tailnet(stream, rpc); ok {
+		return err
+	}
 	m, ok := h.s.methods[rpc]
 	if !ok {
 		return fmt.Errorf("unknown rpc: %q", rpc)

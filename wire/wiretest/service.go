@@ -140,10 +140,8 @@ func (s *Service) answer(ctx context.Context, session int, rpc string, request p
 	if !ok {
 		return nil, false, fmt.Errorf("unknown rpc: %q", rpc)
 	}
-	call := Call{Session: session, Name: path.Base(rpc), Request: request, At: time.Now()}
+	call := s.record(Call{Session: session, Name: path.Base(rpc), Request: request})
 	s.mu.Lock()
-	s.calls = append(s.calls, call)
-	s.signalLocked()
 	handler, fault := s.handlers[call.Name], None
 	if s.fault != nil {
 		fault = s.fault(call)
@@ -160,6 +158,16 @@ func (s *Service) answer(ctx context.Context, session int, rpc string, request p
 		return nil, true, errCut
 	}
 	return response, false, err
+}
+
+// record keeps a request and returns it with its time.
+func (s *Service) record(c Call) Call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.At = time.Now()
+	s.calls = append(s.calls, c)
+	s.signalLocked()
+	return c
 }
 
 // Calls returns the recorded requests, oldest first: those of the given names,
