@@ -24,8 +24,6 @@ const (
 	readyWithin = 5 * time.Second
 	// goodbyeWithin is how long the coordinator may take to close the stream.
 	goodbyeWithin = time.Second
-	// lostAfter is how long a lost peer is kept after its last handshake.
-	lostAfter = 15 * time.Minute
 )
 
 // FollowRelayMaps applies the relay maps that the server sends until the context
@@ -269,34 +267,62 @@ func (p *peers) known(id uuid.UUID) bool {
 	return p.byID[id] != nil
 }
 
-// loose is called when the coordinator has lost a peer, which may be alive: it is
-// kept until its tunnel has been silent for long.
-func (p *peers) loose(id uuid.UUID) {
-	p.mu.RLock()
-	peer := p.byID[id]
-	p.mu.RUnlock()
-	if peer == nil {
-		return
-	}
-	left := lostAfter - time.Since(p.n.lastHandshake(peer))
-	if left <= 0 {
-		p.n.Remove(id)
-		return
-	}
+// loose is called when the coordinator has lost a peer. It may be alive and only
+// cut off from the coordinator, as after a restart of the server: then it answers
+// pings, and is kept. One that is silent is gone, with its connections.
+func (p *peers) loose(id uuid.UUID) { p.checkLater(id, lostCheck, 0) }
+
+const (
+	// lostCheck is the time between pings of a lost peer.
+	lostCheck = 10 * time.Second
+	// lostMisses is how many in a row it may leave unanswered.
+	lostMisses = 2
+	// aloneCheck is how long nobody is doubted after the node itself lost the
+	// coordinator: without it, and perhaps without relay, nothing is known.
+	aloneCheck = 15 * time.Minute
+)
+
+// checkLater pings a lost peer after a while, which left misses pings
+// unanswered.
+func (p *peers) checkLater(id uuid.UUID, after time.Duration, misses int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.byID[id] != peer {
+	peer := p.byID[id]
+	if peer == nil || p.closed {
 		return
 	}
 	if t := p.timers[id]; t != nil {
 		t.Stop()
 	}
-	p.timers[id] = time.AfterFunc(left, func() { p.loose(id) })
+	p.timers[id] = time.AfterFunc(after, func() { p.check(peer, misses) })
+}
+
+func (p *peers) check(peer *Peer, misses int) {
+	p.mu.Lock()
+	if p.closed || p.byID[peer.ID] != peer {
+		p.mu.Unlock()
+		return // it is closed, gone, or was named again
+	}
+	p.checks.Add(1)
+	p.mu.Unlock()
+	defer p.checks.Done()
+	ctx, cancel := context.WithTimeout(p.life, lostCheck/2)
+	defer cancel()
+	if _, err := p.n.Ping(ctx, peer.Addresses[0]); err == nil {
+		p.checkLater(peer.ID, lostCheck, 0)
+		return
+	}
+	if misses++; misses < lostMisses {
+		p.checkLater(peer.ID, lostCheck, misses)
+		return
+	}
+	p.n.log.Info("a lost peer is silent; forgetting it", "peer", peer.ID)
+	p.n.Remove(peer.ID)
 }
 
 // allLost is called when the own stream has broken.
 func (p *peers) allLost() {
 	for _, peer := range p.n.Peers() {
-		p.loose(peer.ID)
+		p.checkLater(peer.ID, aloneCheck, 0)
 	}
 }

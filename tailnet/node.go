@@ -191,6 +191,7 @@ func (n *Node) Addr() netip.Addr { return n.addresses[0] }
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
 		close(n.closed)
+		n.peers.close()
 		if n.self != nil {
 			n.self.close()
 		}
@@ -213,7 +214,6 @@ func (n *Node) Close() error {
 		if n.bus != nil {
 			n.bus.Close()
 		}
-		n.peers.close()
 	})
 	return nil
 }

@@ -1,6 +1,7 @@
 package tailnet
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -44,7 +45,6 @@ type Peer struct {
 	path      atomic.Uint32
 	view      tailcfg.NodeView
 	local     tailcfg.NodeID
-	lost      time.Time
 }
 
 // Path returns how the peer was reached last.
@@ -65,7 +65,11 @@ type peers struct {
 	byAddr map[netip.Addr]*Peer
 	wire   map[uuid.UUID]*tailnetpb.Node
 	next   tailcfg.NodeID
-	timers map[uuid.UUID]*time.Timer
+	timers map[uuid.UUID]*time.Timer // of lost peers
+	closed bool
+	checks sync.WaitGroup
+	life   context.Context
+	end    context.CancelFunc
 
 	// lookup is byAddr as the packet path sees it: replaced, never changed.
 	lookup atomic.Pointer[map[netip.Addr]*Peer]
@@ -76,6 +80,7 @@ func newPeers(n *Node) *peers {
 		n: n, byID: make(map[uuid.UUID]*Peer), byKey: make(map[key.NodePublic]*Peer), byAddr: make(map[netip.Addr]*Peer),
 		wire: make(map[uuid.UUID]*tailnetpb.Node), timers: make(map[uuid.UUID]*time.Timer), next: 1,
 	}
+	p.life, p.end = context.WithCancel(context.Background())
 	p.showLocked()
 	return p
 }
@@ -269,12 +274,16 @@ func (n *Node) Peers() []*Peer {
 	return list
 }
 
+// close ends the checks of lost peers. Nothing is checked afterwards.
 func (p *peers) close() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.closed = true
 	for _, t := range p.timers {
 		t.Stop()
 	}
+	p.mu.Unlock()
+	p.end()
+	p.checks.Wait()
 }
 
 // syncDevice tells WireGuard that what it may know of a key has changed.

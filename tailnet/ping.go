@@ -85,14 +85,3 @@ func (n *Node) Active() []*Peer {
 	}
 	return active
 }
-
-// lastHandshake is when WireGuard last agreed on keys with a peer.
-func (n *Node) lastHandshake(p *Peer) time.Time {
-	var builder ipnstate.StatusBuilder
-	builder.WantPeers = true
-	n.engine.UpdateStatus(&builder)
-	if s := builder.Status().Peer[p.view.Key()]; s != nil {
-		return s.LastHandshake
-	}
-	return time.Time{}
-}

@@ -30,7 +30,7 @@ func (d *demo) awaitStart(ctx context.Context) error {
 // holds its sessions open.
 func gauges() map[string]float64 {
 	return map[string]float64{
-		"coderd_agentstats_session_count_ssh": 1, "coderd_agentstats_session_count_vscode": 1,
+		"coderd_agentstats_session_count_ssh": 2, "coderd_agentstats_session_count_vscode": 1,
 		"coderd_agentstats_session_count_reconnecting_pty": 1, "coderd_agentstats_session_count_jetbrains": 0,
 	}
 }
@@ -44,6 +44,11 @@ func (d *demo) awaitSessions(ctx context.Context) error {
 		for name, want := range gauges() {
 			if a, s := agent.Sum(name), server.Sum(name); a != want || s != want {
 				return fmt.Errorf("%s is %v on the agent's page and %v on the server's, not %v", name, a, s, want)
+			}
+		}
+		for name, p := range map[string]stack.Page{"agent": agent, "server": server} {
+			if p.Sum("coderd_agentstats_connection_median_latency_seconds") <= 0 || p.Sum("coderd_agentstats_currently_reachable_peers") < 1 {
+				return fmt.Errorf("the %s's page has no peer that was measured", name)
 			}
 		}
 		return nil
@@ -107,6 +112,11 @@ func (d *demo) differences(agent, server stack.Page, runs counts) error {
 	to, from = d.agent.PTY.Counts()
 	check("bytes received by the terminal", float64(to), "agent_network_receive_bytes_total", `path="unix"`)
 	check("bytes sent by the terminal", float64(from), "agent_network_transmit_bytes_total", `path="unix"`)
+	received := agent.Sum("agent_network_receive_bytes_total", `path="p2p"`) + agent.Sum("agent_network_receive_bytes_total", `path="derp"`)
+	sent := agent.Sum("agent_network_transmit_bytes_total", `path="p2p"`) + agent.Sum("agent_network_transmit_bytes_total", `path="derp"`)
+	if received <= 0 || sent < tailnetPayload || sent > 2*tailnetPayload {
+		errs = append(errs, fmt.Errorf("tailnet: %d bytes of payload were sent, the agent's page says %s of packets, and %s received", tailnetPayload, number(sent), number(received)))
+	}
 	if got, want := server.Sum("worktally_workspace_bytes_total"), agent.Sum("agent_network_receive_bytes_total")+agent.Sum("agent_network_transmit_bytes_total"); got != want {
 		errs = append(errs, fmt.Errorf("bytes of the deployment: %s, the agent counted %s", number(got), number(want)))
 	}

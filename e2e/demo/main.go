@@ -46,6 +46,7 @@ func run(ctx context.Context, dir, bin, spec string, once bool) (err error) {
 		{"start the agent", d.startAgent},
 		{"wait until the start scripts have ended", d.awaitStart},
 		{"open SSH, SFTP, VS Code and terminal sessions", d.openSessions},
+		{"reach the workspace over the tailnet", d.openTailnet},
 		{"wait until both pages show them", d.awaitSessions},
 	}
 	for _, s := range steps {

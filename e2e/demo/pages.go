@@ -47,7 +47,8 @@ func (d *demo) printPages(ctx context.Context) error {
 	var keys []string
 	for key := range agent {
 		_, both := server[key]
-		if both && (strings.HasPrefix(key, "agent_") || strings.HasPrefix(key, "coderd_agentstats_")) {
+		zero := agent[key] == 0 && server[key] == 0
+		if both && (strings.HasPrefix(key, "agent_") && !zero || strings.HasPrefix(key, "coderd_agentstats_")) {
 			keys = append(keys, key)
 		}
 	}
@@ -60,6 +61,7 @@ func (d *demo) printPages(ctx context.Context) error {
 		}
 		fmt.Printf("%-84s %14s %14s\n", strings.TrimSuffix(short, "{}"), number(agent[key]), number(server[key]))
 	}
+	fmt.Println("(other series of agent_* are 0 on both pages)")
 	return nil
 }
 

@@ -63,7 +63,10 @@ func (d *demo) openSessions(ctx context.Context) error {
 
 // hold starts a session that lives until its input is closed.
 func (d *demo) hold(args ...string) error {
-	cmd := d.SSHCommand(context.Background(), d.agent.SSH.Addr(), args...)
+	return d.holdCommand(d.SSHCommand(context.Background(), d.agent.SSH.Addr(), args...))
+}
+
+func (d *demo) holdCommand(cmd *exec.Cmd) error {
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return err

@@ -76,12 +76,18 @@ func (srv *Server) Start(ctx context.Context) (err error) {
 // Metrics reads the metrics page.
 func (srv *Server) Metrics(ctx context.Context) (Page, error) { return ReadPage(ctx, srv.Page) }
 
+// Command is "worktally" as the administrator.
+func (srv *Server) Command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(srv.s.Bin, serverName), args...)
+	cmd.Env = append(srv.s.Environ(), "WORKTALLY_URL=http://"+srv.Address, "WORKTALLY_TOKEN="+srv.Token)
+	return cmd
+}
+
 // CLI runs "worktally" as the administrator and returns what it printed. The
 // error has what it complained about.
 func (srv *Server) CLI(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(srv.s.Bin, serverName), args...)
+	cmd := srv.Command(ctx, args...)
 	var out, errs bytes.Buffer
-	cmd.Env = append(srv.s.Environ(), "WORKTALLY_URL=http://"+srv.Address, "WORKTALLY_TOKEN="+srv.Token)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("worktally %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errs.String()))
