@@ -20,6 +20,8 @@ need ssh-keygen openssh-client
 need prometheus prometheus
 need promtool prometheus
 need setpriv util-linux
+need ip iproute2
+need nft nftables
 need unshare util-linux
 [ -n "$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null || true)" ] || packages="$packages postgresql"
 /usr/bin/python3 -c 'import prometheus_client' 2>/dev/null || packages="$packages python3-prometheus-client"

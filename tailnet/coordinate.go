@@ -274,7 +274,9 @@ func (p *peers) loose(id uuid.UUID) { p.checkLater(id, lostCheck, 0) }
 
 const (
 	// lostCheck is the time between pings of a lost peer.
-	lostCheck = 10 * time.Second
+	lostCheck = 5 * time.Second
+	// lostPatience is how long it may take to answer one.
+	lostPatience = 3 * time.Second
 	// lostMisses is how many in a row it may leave unanswered.
 	lostMisses = 2
 	// aloneCheck is how long nobody is doubted after the node itself lost the
@@ -306,7 +308,7 @@ func (p *peers) check(peer *Peer, misses int) {
 	p.checks.Add(1)
 	p.mu.Unlock()
 	defer p.checks.Done()
-	ctx, cancel := context.WithTimeout(p.life, lostCheck/2)
+	ctx, cancel := context.WithTimeout(p.life, lostPatience)
 	defer cancel()
 	if _, err := p.n.Ping(ctx, peer.Addresses[0]); err == nil {
 		p.checkLater(peer.ID, lostCheck, 0)
