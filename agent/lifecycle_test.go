@@ -39,6 +39,29 @@ func TestNew_NamesEveryMistake(t *testing.T) {
 	}
 }
 
+// TestScripts_RelativeDirectories: what is below a relative directory is found
+// by children too, which start in the home.
+func TestScripts_RelativeDirectories(t *testing.T) {
+	t.Chdir(t.TempDir())
+	m := wiretest.NewManifest()
+	wiretest.AddScript(m, `echo "#!/bin/sh" >"$CODER_SCRIPT_BIN_DIR/mine" && chmod +x "$CODER_SCRIPT_BIN_DIR/mine" && mine && touch "$CODER_SCRIPT_DATA_DIR/x"`,
+		func(s *agentpb.WorkspaceAgentScript) { s.RunOnStart = true })
+	s := wiretest.Start(t, wiretest.Options{Manifest: m})
+	a := run(t, s, func(o *Options) { o.StateDir, o.LogDir, o.ScriptDataDir = "state", ".", "data" })
+	s.WaitCalls(t, "UpdateLifecycle", 2)
+	if err := a.stop(); err != nil {
+		t.Error(err)
+	}
+	if got := states(s); len(got) < 2 || got[1] != agentpb.Lifecycle_READY {
+		t.Errorf("states %v; log:\n%s", got, a.log)
+	}
+	for _, pattern := range []string{"data/coder-script-data/*/x", "state/*", "coder-script-*.log"} {
+		if found, err := filepath.Glob(pattern); err != nil || len(found) == 0 {
+			t.Errorf("%s: %v, %v", pattern, found, err)
+		}
+	}
+}
+
 func TestLifecycle_FinalStateOfTheStart(t *testing.T) {
 	onStart := func(s *agentpb.WorkspaceAgentScript) { s.RunOnStart = true }
 	for _, tc := range []struct {

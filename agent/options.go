@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -112,6 +113,19 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.ScriptDataDir == "" {
 		o.ScriptDataDir = os.TempDir()
+	}
+	// Children start in directories of their own, where a relative path means
+	// something else.
+	for _, dir := range []*string{&o.StateDir, &o.LogDir, &o.ScriptDataDir} {
+		if *dir == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*dir)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("directory %q: %w", *dir, err))
+			continue
+		}
+		*dir = abs
 	}
 	if o.Version == "" {
 		o.Version = buildinfo.Get().Version

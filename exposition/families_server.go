@@ -8,6 +8,8 @@ func serverFamilies() []Family {
 			Help: "Agents of the workspace that are connected."},
 		{Name: "coderd_agents_connections", Type: Gauge, Identity: Agent, Sides: ServerPage, Labels: []string{"lifecycle_state", "status", "tailnet_node"},
 			Help: "Constant 1 for each agent, with its state in the labels."},
+		{Name: "coderd_agents_connection_latencies_seconds", Type: Gauge, Identity: Agent, Sides: ServerPage, Labels: []string{"derp_region", "preferred"},
+			Help: "Round trip from the agent to the relays of a region, as the agent published it; preferred is its home."},
 		{Name: "coderd_agents_apps", Type: Gauge, Identity: Agent, Sides: ServerPage, Labels: []string{"app_name", "health"},
 			Help: "Applications of the agent, by health."},
 		{Name: "worktally_workspace_bytes_total", Type: Counter, Sides: ServerCollect, Labels: []string{"direction", "path"}, Zeros: [][]string{{"receive", "transmit"}, paths()},

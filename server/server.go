@@ -48,6 +48,7 @@ type Server struct {
 	metrics     http.Handler
 	api         http.Handler
 	http, prom  net.Listener // prom is nil if the page is off
+	relays      func() *tailnetpb.DERPMap
 	relay       *relay.Relay // nil if it is off
 	stun        *net.UDPConn // nil if it is off
 	ready       atomic.Bool
@@ -55,26 +56,23 @@ type Server struct {
 
 // New opens the stores and the listeners. A server that is not run must be
 // closed with Close.
-func New(ctx context.Context, o Options) (s *Server, err error) {
-	if o, err = o.withDefaults(); err != nil {
+func New(ctx context.Context, o Options) (*Server, error) {
+	o, err := o.withDefaults()
+	if err != nil {
 		return nil, err
 	}
 	if err := webserve.Validate(o.Prometheus.WebConfigFile); err != nil {
 		return nil, err
 	}
-	s = &Server{o: o, log: o.Log, registry: exposition.NewRuntimeRegistry()}
-	defer func() {
-		if err != nil {
-			s.Close()
-		}
-	}()
-	if err := s.listen(); err != nil {
-		return nil, err
+	s := &Server{o: o, log: o.Log, registry: exposition.NewRuntimeRegistry()}
+	if err = s.listen(); err == nil {
+		err = s.openStores(ctx)
 	}
-	if err := s.openStores(ctx); err != nil {
-		return nil, err
+	if err == nil {
+		err = s.assemble()
 	}
-	if err := s.assemble(); err != nil {
+	if err != nil {
+		s.Close()
 		return nil, err
 	}
 	return s, nil
@@ -88,6 +86,9 @@ func (s *Server) listen() (err error) {
 	}
 	if s.o.AccessURL == nil {
 		s.o.AccessURL = &url.URL{Scheme: "http", Host: s.http.Addr().String()}
+		if a, ok := s.http.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
+			s.log.Warn("agents elsewhere cannot reach the access URL; give one (--access-url)", "access_url", s.o.AccessURL.String())
+		}
 	}
 	if s.o.STUNAddress != "" {
 		address, err := net.ResolveUDPAddr("udp", s.o.STUNAddress)
@@ -136,23 +137,22 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 
 // assemble is one straight line of wiring.
 func (s *Server) assemble() (err error) {
-	relays, err := relayMap(s.o.AccessURL, s.o.Relays)
-	if err != nil {
+	if s.relays, err = relayMap(s.o.AccessURL, s.o.Relays); err != nil {
 		return err
 	}
-	s.coordinator = coordinator.New(coordinator.Options{Log: s.log, DERPMap: relays})
+	s.coordinator = coordinator.New(coordinator.Options{Log: s.log, DERPMap: s.relays})
 	table := exposition.NewTable()
 	s.publisher, err = republish.New(republish.Options{
 		Catalog: s.catalog, Ledger: s.ledger, Table: table, Log: s.log,
 		CollectAgentStats: s.o.Prometheus.CollectAgentStats, ByteWindow: s.o.Prometheus.ByteWindow,
-		Own: s.fill, Node: s.coordinator.Node, HeartbeatTimeout: 2 * s.o.AgentPingInterval,
+		Own: s.fill, Node: s.coordinator.Node, RelayMap: s.relays, HeartbeatTimeout: 2 * s.o.AgentPingInterval,
 	})
 	if err != nil {
 		return err
 	}
 	s.agents, err = agentapi.New(agentapi.Options{
 		Catalog: s.catalog, Ledger: s.ledger, Publisher: s.publisher, Table: table, Log: s.log,
-		Tailnet: s.coordinator.Agent, DERPMap: relays,
+		Tailnet: s.coordinator.Agent, DERPMap: s.relays, BlockDirect: s.o.Relays.BlockDirect, ForceWebsockets: s.o.Relays.ForceWebsockets,
 		ReportInterval: s.o.StatsInterval, PingInterval: s.o.AgentPingInterval, CollectOverlay: s.o.Prometheus.CollectOverlay,
 	})
 	if err != nil {
@@ -169,7 +169,7 @@ func (s *Server) assemble() (err error) {
 			AgentAPIVersion: wire.Version{Major: wire.Major, Minor: wire.ServerMinor}.String(),
 		},
 		Tailnet: controlapi.Tailnet{
-			Service: s.clientService, EndPeer: s.coordinator.End, DERPMap: relays, ResumeKey: resumeKey,
+			Service: s.clientService, EndPeer: s.coordinator.End, DERPMap: s.relays, ResumeKey: resumeKey,
 			BlockDirect: s.o.Relays.BlockDirect, ForceWebsockets: s.o.Relays.ForceWebsockets, HostnameSuffix: s.o.HostnameSuffix,
 		},
 	})
@@ -195,7 +195,7 @@ func (s *Server) assemble() (err error) {
 
 // clientService is the Tailnet service for a session of a person's client.
 func (s *Server) clientService(p controlapi.Peer, end context.CancelCauseFunc) tailnetpb.DRPCTailnetServer {
-	return s.coordinator.Peer(p.ID, coordinator.ClientAuth{AgentID: p.AgentID}, end)
+	return s.coordinator.Peer(p.ID, coordinator.ClientAuth{AgentID: p.AgentID, UserID: p.UserID}, end)
 }
 
 // fill adds what the server counts about itself to its page.

@@ -164,17 +164,21 @@ func (p *peers) upsert(id uuid.UUID, node *tailnetpb.Node) error {
 	p.mu.RLock()
 	old, local := p.byID[id], p.next
 	p.mu.RUnlock()
-	if old != nil {
-		local = old.local
-	}
 	config, err := p.peerConfig(local, node)
 	if err != nil {
 		return fmt.Errorf("peer %s: %w", id, err)
 	}
-	peer := &Peer{ID: id, view: config.View(), local: local}
+	peer := &Peer{ID: id}
 	for _, prefix := range config.Addresses {
 		peer.Addresses = append(peer.Addresses, prefix.Addr())
 	}
+	if old == nil {
+		old = p.former(config.Key, peer.Addresses)
+	}
+	if old != nil {
+		config.ID = old.local
+	}
+	peer.view, peer.local = config.View(), config.ID
 	if old != nil {
 		peer.path.Store(old.path.Load())
 	}
@@ -189,15 +193,27 @@ func (p *peers) upsert(id uuid.UUID, node *tailnetpb.Node) error {
 	return nil
 }
 
+// former returns the peer that is the same node under another id. A client that has
+// lost its session, and what would prove who it was, comes back as another peer;
+// under the former id nobody would ever remove it.
+func (p *peers) former(k key.NodePublic, addresses []netip.Addr) *Peer {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if peer := p.byKey[k]; peer != nil && slices.Equal(peer.Addresses, addresses) {
+		return peer
+	}
+	return nil
+}
+
 func (p *peers) replace(old, peer *Peer, node *tailnetpb.Node) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, a := range peer.Addresses {
-		if owner := p.byAddr[a]; owner != nil && owner.ID != peer.ID {
+		if owner := p.byAddr[a]; owner != nil && owner != old {
 			return fmt.Errorf("address %s belongs to peer %s", a, owner.ID)
 		}
 	}
-	if owner := p.byKey[peer.view.Key()]; owner != nil && owner.ID != peer.ID {
+	if owner := p.byKey[peer.view.Key()]; owner != nil && owner != old {
 		return fmt.Errorf("its key belongs to peer %s", owner.ID)
 	}
 	if old != nil {

@@ -85,7 +85,8 @@ func TestNode_RefusesLyingPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*tailnetpb.Node){
-		"the address of another peer": func(*tailnetpb.Node) {},
+		"the address of another peer": func(m *tailnetpb.Node) { m.Key[33] ^= 1 },
+		"the key of another peer":     func(m *tailnetpb.Node) { m.Addresses = []string{RandomPrimary().String() + "/128"} },
 		"no key":                      func(m *tailnetpb.Node) { m.Key = nil },
 		"a short key":                 func(m *tailnetpb.Node) { m.Key = m.Key[:20] },
 		"a key without prefix":        func(m *tailnetpb.Node) { m.Key = append([]byte("xx"), m.Key[2:]...) },
@@ -107,8 +108,19 @@ func TestNode_RefusesLyingPeers(t *testing.T) {
 	if err := n.Upsert(uuid.New(), &tailnetpb.Node{}); err != nil {
 		t.Errorf("a node without home is an error: %v", err)
 	}
-	n.Remove(first)
-	n.Remove(first)
+	second := uuid.New()
+	if err := n.Upsert(second, self); err != nil {
+		t.Errorf("the same node under another id: %v", err)
+	}
+	if got := n.Peers(); len(got) != 1 || got[0].ID != second {
+		t.Errorf("peers %v", got)
+	}
+	n.Remove(first) // it is not known under this id any more
+	if got := n.Peers(); len(got) != 1 {
+		t.Errorf("%d peers after the former id was removed", len(got))
+	}
+	n.Remove(second)
+	n.Remove(second)
 	if got := n.Peers(); len(got) != 0 {
 		t.Errorf("%d peers after removal", len(got))
 	}

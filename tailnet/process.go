@@ -29,3 +29,14 @@ func PrepareProcess() {
 		debug.SetMemoryLimit(memoryLimit)
 	}
 }
+
+// plainRelayKnob makes the library speak to relays without TLS, in the whole
+// process.
+const plainRelayKnob = "TS_DEBUG_USE_DERP_HTTP"
+
+// PreferPlainRelays makes nodes speak to relays without TLS by themselves. It is
+// for programs whose server is reached over plain HTTP, so that its relay is, too;
+// without it a node needs a TLS server of its own between library and relay, which
+// costs a quarter more CPU there. Relays with TLS still work, and are then the
+// ones with something between. Call it after PrepareProcess and before New.
+func PreferPlainRelays() { envknob.Setenv(plainRelayKnob, "true") }

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"google.golang.org/protobuf/proto"
+	"tailscale.com/envknob"
 	"tailscale.com/tailcfg"
 
 	"github.com/worktally/worktally/wire/tailnetpb"
@@ -21,6 +22,8 @@ import (
 type relays struct {
 	n    *Node
 	stun *stunResponder
+	// plain says that the library speaks to relays without TLS, to all of them.
+	plain bool
 
 	// mu guards everything below.
 	mu    sync.Mutex
@@ -32,7 +35,7 @@ type relays struct {
 }
 
 func newRelays(n *Node) *relays {
-	return &relays{n: n, shims: make(map[string]*shim)}
+	return &relays{n: n, plain: envknob.Bool(plainRelayKnob), shims: make(map[string]*shim)}
 }
 
 // The bounds of a relay map.
@@ -154,7 +157,8 @@ func (r *relays) convertNodeLocked(region int, embedded bool, node *tailnetpb.DE
 			c.IPv4, c.IPv6 = "none", ip.String()
 		}
 	}
-	if !plain && !r.force && r.n.o.RelayHeader == nil {
+	c.DERPPort = cmp.Or(c.DERPPort, defaultPort(plain))
+	if plain == r.plain && !r.force && r.n.o.RelayHeader == nil {
 		return c, nil
 	}
 	return c, r.shieldLocked(c, plain)
@@ -165,26 +169,30 @@ func reach(u *url.URL) (host string, port int, plain bool) {
 	plain = u.Scheme == "http"
 	port, err := strconv.Atoi(u.Port())
 	if err != nil {
-		port = 443
-		if plain {
-			port = 80
-		}
+		port = defaultPort(plain)
 	}
 	return u.Hostname(), port, plain
 }
 
+func defaultPort(plain bool) int {
+	if plain {
+		return 80
+	}
+	return 443
+}
+
 // shieldLocked puts a shim before a relay that the library cannot speak to: it
-// knows TLS only, and neither headers nor websockets.
+// knows either TLS or plain HTTP, and neither headers nor websockets.
 func (r *relays) shieldLocked(c *tailcfg.DERPNode, plain bool) error {
 	scheme := "https"
 	if plain {
 		scheme = "http"
 	}
-	target := &url.URL{Scheme: scheme, Host: net.JoinHostPort(c.HostName, strconv.Itoa(cmp.Or(c.DERPPort, 443)))}
+	target := &url.URL{Scheme: scheme, Host: net.JoinHostPort(c.HostName, strconv.Itoa(c.DERPPort))}
 	s, known := r.shims[target.String()]
 	if !known {
 		var err error
-		if s, err = newShim(target, r.n.o.RelayHeader, r.n.o.ExtraRootCAs, r.force, r.n.log); err != nil {
+		if s, err = newShim(target, r.plain, r.n.o.RelayHeader, r.n.o.ExtraRootCAs, r.force, r.n.log); err != nil {
 			return err
 		}
 		r.shims[target.String()] = s

@@ -24,9 +24,10 @@ import (
 	"github.com/coder/websocket"
 )
 
-// shim is a TLS server on loopback in front of one relay. The library speaks to
-// it, with its certificate pinned, and it speaks to the relay: without TLS, with
-// extra headers, or over a websocket, whatever the relay needs.
+// shim is a server on loopback in front of one relay. The library speaks to it,
+// with its certificate pinned or, if it speaks plain HTTP to all relays, without
+// TLS; and the shim speaks to the relay: the other way, with extra headers, or over
+// a websocket, whatever the relay needs.
 type shim struct {
 	target   *url.URL
 	port     int
@@ -39,12 +40,8 @@ type shim struct {
 	wg       sync.WaitGroup
 }
 
-func newShim(target *url.URL, header func() http.Header, roots *x509.CertPool, ws bool, log *slog.Logger) (*shim, error) {
-	cert, sum, err := pinnedCertificate()
-	if err != nil {
-		return nil, fmt.Errorf("certificate for the relay shim: %w", err)
-	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
+func newShim(target *url.URL, plain bool, header func() http.Header, roots *x509.CertPool, ws bool, log *slog.Logger) (*shim, error) {
+	l, certName, err := listenShim(plain)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the relay shim: %w", err)
 	}
@@ -52,7 +49,7 @@ func newShim(target *url.URL, header func() http.Header, roots *x509.CertPool, w
 	transport.ForceAttemptHTTP2 = false
 	transport.TLSClientConfig = &tls.Config{RootCAs: roots, NextProtos: []string{"http/1.1"}}
 	s := &shim{
-		target: target, port: l.Addr().(*net.TCPAddr).Port, certName: "sha256-raw:" + hex.EncodeToString(sum[:]),
+		target: target, port: l.Addr().(*net.TCPAddr).Port, certName: certName,
 		header: header, client: &http.Client{Transport: transport}, ws: ws,
 	}
 	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
@@ -60,6 +57,21 @@ func newShim(target *url.URL, header func() http.Header, roots *x509.CertPool, w
 	s.server = &http.Server{Handler: s, ErrorLog: quiet, ReadHeaderTimeout: 10 * time.Second}
 	s.wg.Go(func() { _ = s.server.Serve(l) }) // ends with close
 	return s, nil
+}
+
+// listenShim listens on loopback; certName is how the library recognises the
+// shim, "" without TLS.
+func listenShim(plain bool) (l net.Listener, certName string, err error) {
+	if plain {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+		return l, "", err
+	}
+	cert, sum, err := pinnedCertificate()
+	if err != nil {
+		return nil, "", fmt.Errorf("make a certificate: %w", err)
+	}
+	l, err = tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
+	return l, "sha256-raw:" + hex.EncodeToString(sum[:]), err
 }
 
 func (s *shim) extra() http.Header {

@@ -258,6 +258,27 @@ func TestGitSSH_RunsSSHWithBothKeys(t *testing.T) {
 	}
 }
 
+// TestGitSSH_ServerWithoutKeys: the user's own keys work all the same.
+func TestGitSSH_ServerWithoutKeys(t *testing.T) {
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "ssh"), []byte("#!/bin/sh\necho \"$@\"; exit 255\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	var stdout, stderr bytes.Buffer
+	code := GitSSH(context.Background(), []string{"--", "git@host", "git-upload-pack"}, hub(t, http.NotFound), nil, nil, &stdout, &stderr)
+	if code != sshFailed || stdout.String() != "git@host git-upload-pack\n" || stderr.Len() != 0 {
+		t.Errorf("exit %d, stdout %q, stderr %q", code, stdout.String(), stderr.String())
+	}
+	for _, status := range []int{http.StatusUnauthorized, http.StatusInternalServerError} {
+		stdout.Reset()
+		refuse := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+		if code := GitSSH(context.Background(), []string{"git@host"}, hub(t, refuse), nil, nil, &stdout, &stderr); code != 1 || stdout.Len() != 0 {
+			t.Errorf("status %d: exit %d, stdout %q", status, code, stdout.String())
+		}
+	}
+}
+
 func TestGitSSH_WithRealSSH(t *testing.T) {
 	testtool.Find(t, "ssh")
 	l, err := net.Listen("tcp", "127.0.0.1:0")

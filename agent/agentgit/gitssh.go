@@ -18,8 +18,8 @@ import (
 const sshFailed = 255
 
 // GitSSH runs ssh with the given arguments (a leading -- is skipped) and, after
-// the user's own keys, the key that the server keeps. It returns ssh's exit
-// code.
+// the user's own keys, the key that the server keeps; with a server that keeps
+// none it is plain ssh. It returns ssh's exit code.
 func GitSSH(ctx context.Context, args []string, getenv func(string) string, client *http.Client, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
@@ -29,22 +29,17 @@ func GitSSH(ctx context.Context, args []string, getenv func(string) string, clie
 		return 2
 	}
 	key, err := fetchKey(ctx, getenv, client)
-	if err != nil {
+	if err != nil && !errors.Is(err, errNotFound) {
 		fmt.Fprintf(stderr, "gitssh: %v\n", err)
 		return 1
 	}
-	path, err := writeKey(key.PrivateKey)
+	flags, forget, err := identityFlags(ctx, key, args)
 	if err != nil {
 		fmt.Fprintf(stderr, "gitssh: write the key: %v\n", err)
 		return 1
 	}
-	defer os.Remove(path)
-
-	var all []string
-	for _, own := range ownIdentities(ctx, args) {
-		all = append(all, "-i", own)
-	}
-	cmd := exec.CommandContext(ctx, "ssh", append(append(all, "-i", path), args...)...)
+	defer forget()
+	cmd := exec.CommandContext(ctx, "ssh", append(flags, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	// git's end of the pipes may stay open after ssh has ended.
 	cmd.WaitDelay = 5 * time.Second
@@ -56,7 +51,7 @@ func GitSSH(ctx context.Context, args []string, getenv func(string) string, clie
 	case !errors.As(err, &exit):
 		fmt.Fprintf(stderr, "gitssh: run ssh: %v\n", err)
 		return 1
-	case exit.ExitCode() == sshFailed:
+	case exit.ExitCode() == sshFailed && key.PublicKey != "":
 		fmt.Fprintf(stderr, "\nIf the key was refused: this is the public key of your workspaces. Add it to your account at the git provider.\n\n%s\n\n", strings.TrimSpace(key.PublicKey))
 	case exit.ExitCode() < 0:
 		return 1
@@ -79,6 +74,22 @@ func fetchKey(ctx context.Context, getenv func(string) string, client *http.Clie
 		return keyPair{}, errors.New("get the git ssh key: the server sent none")
 	}
 	return key, nil
+}
+
+// identityFlags returns the flags that name the user's own keys and the given
+// one, none at all without a given one. forget removes the file they name.
+func identityFlags(ctx context.Context, key keyPair, args []string) (flags []string, forget func(), err error) {
+	if key.PrivateKey == "" {
+		return nil, func() {}, nil
+	}
+	path, err := writeKey(key.PrivateKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, own := range ownIdentities(ctx, args) {
+		flags = append(flags, "-i", own)
+	}
+	return append(flags, "-i", path), func() { os.Remove(path) }, nil
 }
 
 // writeKey writes the key where ssh accepts it: readable by the user alone, and

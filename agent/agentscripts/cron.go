@@ -60,10 +60,15 @@ func (r *Runner) schedule(ctx context.Context, c *cron.Cron, j *job) {
 		}
 		if !j.running.CompareAndSwap(0, 1) {
 			r.o.Tally.ScriptOverlapped()
-			r.log.Warn("script still running, due run skipped", "script", j.name(), "script_id", j.ID)
+			if j.skipped.Add(1) == 1 { // one that hangs is not worth a line a second
+				r.log.Warn("script still running, due runs are skipped until it ends", "script", j.name(), "script_id", j.ID)
+			}
 			return
 		}
 		defer j.running.Add(-1)
+		if n := j.skipped.Swap(0); n > 0 {
+			r.log.Info("script runs again", "script", j.name(), "script_id", j.ID, "skipped", n)
+		}
 		_ = r.run(ctx, j, stats.StageCron)
 	}))
 	r.log.Info("script scheduled", "script", j.name(), "script_id", j.ID, "schedule", j.Cron, "next_run", next)

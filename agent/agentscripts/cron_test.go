@@ -80,6 +80,9 @@ func TestRunner_CronRunsWhatIsDueAndSkipsWhatStillRuns(t *testing.T) {
 		if held.arrived.Load() != 2 || rec.overlapped() != 2 {
 			t.Errorf("after 45 s: %d runs, %d overlaps, want 2 and 2", held.arrived.Load(), rec.overlapped())
 		}
+		if log := rec.logged(); strings.Count(log, "still running") != 1 || strings.Count(log, "skipped=2") != 1 {
+			t.Errorf("the skipped runs are not told once:\n%s", log)
+		}
 		cancel() // ends the run that is held now, and the schedule
 		if err := <-ended; err != nil {
 			t.Error(err)

@@ -93,6 +93,7 @@ type Runner struct {
 type job struct {
 	Script
 	running atomic.Int32
+	skipped atomic.Int64 // due runs that were skipped since it ran last by schedule
 }
 
 // New checks the options and starts nothing.

@@ -42,6 +42,9 @@ func runAgent(ctx context.Context, p process, f flags) error {
 	defer closeLog()
 	f.warn(p, log)
 	tailnet.PrepareProcess()
+	if u.Scheme == "http" {
+		tailnet.PreferPlainRelays()
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	force, over := make(chan struct{}), make(chan struct{})

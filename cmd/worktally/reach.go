@@ -28,6 +28,9 @@ func (r reach) dial(ctx context.Context, p *program) (*client.Conn, error) {
 		return nil, err
 	}
 	tailnet.PrepareProcess()
+	if to.base.Scheme == "http" {
+		tailnet.PreferPlainRelays()
+	}
 	log := slog.New(slog.DiscardHandler)
 	if r.Verbose {
 		log = slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))

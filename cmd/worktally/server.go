@@ -99,6 +99,12 @@ func (c serverCmd) options(p *program) (o server.Options, err error) {
 	if c.CollectStats && !c.Prometheus {
 		errs = append(errs, errors.New("--prometheus-collect-agent-stats (CODER_PROMETHEUS_COLLECT_AGENT_STATS) needs --prometheus-enable (CODER_PROMETHEUS_ENABLE)"))
 	}
+	if c.StatsInterval < time.Second {
+		errs = append(errs, fmt.Errorf("--agent-stats-refresh-interval (CODER_AGENT_STATS_REFRESH_INTERVAL): %s is less than 1s", c.StatsInterval))
+	}
+	if c.StatsWindow < time.Second {
+		errs = append(errs, fmt.Errorf("--agent-stats-window (WORKTALLY_AGENT_STATS_WINDOW): %s is less than 1s", c.StatsWindow))
+	}
 	if c.AccessURL != "" {
 		if o.AccessURL, err = url.Parse(c.AccessURL); err != nil {
 			errs = append(errs, fmt.Errorf("--access-url (CODER_ACCESS_URL): %w", err))

@@ -14,7 +14,9 @@ import (
 )
 
 func (a *session) GetManifest(ctx context.Context, _ *agentpb.GetManifestRequest) (*agentpb.Manifest, error) {
-	return manifest(a.id, a.version, a.s.o.DERPMap()), nil
+	m := manifest(a.id, a.version, a.s.o.DERPMap())
+	m.DisableDirectConnections, m.DerpForceWebsockets = a.s.o.BlockDirect, a.s.o.ForceWebsockets
+	return m, nil
 }
 
 // manifest describes the agent to itself. A stock agent crashes on what is left

@@ -274,7 +274,7 @@ func replay(t *testing.T, r *recording) {
 	}
 	poll(t, "peers that were there before", func() bool {
 		for id := range peers.open {
-			if _, ok := far.Node(id); !ok {
+			if far.Node(id) == nil {
 				return false
 			}
 		}

@@ -66,7 +66,10 @@ type Options struct {
 	Tailnet func(agentID uuid.UUID, end context.CancelCauseFunc) tailnetpb.DRPCTailnetServer
 	// DERPMap returns the relay map for manifests. It must have home params.
 	DERPMap func() *tailnetpb.DERPMap
-	Log     *slog.Logger
+	// BlockDirect keeps agents on relays, ForceWebsockets makes them reach relays
+	// by websocket.
+	BlockDirect, ForceWebsockets bool
+	Log                          *slog.Logger
 	// ReportInterval is what agents are told; 0 means 30 s.
 	ReportInterval time.Duration
 	// PingInterval is the liveness period; 0 means 15 s.

@@ -536,6 +536,47 @@ func TestCatalog_LogsAreBounded(t *testing.T) {
 	})
 }
 
+func TestCatalog_StartMakesRoomForLogs(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		line := func(bytes int) (over bool) {
+			t.Helper()
+			over, err := f.AppendLogs(ctx, f.agent, []LogLine{{Output: strings.Repeat("x", bytes)}})
+			must(t, err)
+			return over
+		}
+		lines := func() []LogLine {
+			t.Helper()
+			lines, err := f.Logs(ctx, f.agent, 0, 100)
+			must(t, err)
+			return lines
+		}
+		start := func() { must(t, f.SetLifecycle(ctx, f.agent, agentpb.Lifecycle_STARTING, time.Now())) }
+
+		line(maxLogBytes / 4)
+		start()
+		if len(lines()) != 1 {
+			t.Error("a start took lines although there was room")
+		}
+		line(maxLogBytes / 2)
+		if !line(maxLogBytes/2) || len(lines()) != 2 {
+			t.Fatal("no overflow")
+		}
+		last := lines()[1].Seq
+		must(t, f.SetLifecycle(ctx, f.agent, agentpb.Lifecycle_READY, time.Now()))
+		if !line(1) {
+			t.Error("another state made room")
+		}
+		start()
+		if line(1) || f.state().LogsOverflowed {
+			t.Error("an agent that starts has no room")
+		}
+		if got := lines(); len(got) != 1 || got[0].Seq <= last {
+			t.Errorf("%d lines after the start, the first has number %d", len(got), got[0].Seq)
+		}
+	})
+}
+
 func TestCatalog_EventsAreBounded(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// maxLogBytes bounds the output stored for one agent, line ends included.
+	// maxLogBytes bounds the output stored for one agent, line ends included,
+	// until it starts again.
 	maxLogBytes = 1 << 20
 	// maxEvents bounds the script timings and the connection log of one agent.
 	maxEvents = 1000
@@ -21,7 +22,7 @@ const (
 
 // AppendLogs stores lines in order, at the server's time. overflowed says that
 // the agent has used up its room: the lines that fitted are stored, nothing more
-// ever will be.
+// will be until it starts again.
 func (c *Catalog) AppendLogs(ctx context.Context, agentID uuid.UUID, lines []LogLine) (overflowed bool, err error) {
 	now := sqldb.Micros(time.Now())
 	err = c.db.Write(ctx, func(tx *sql.Tx) error {
@@ -53,6 +54,28 @@ func (c *Catalog) AppendLogs(ctx context.Context, agentID uuid.UUID, lines []Log
 		return false, fmt.Errorf("store logs: %w", err)
 	}
 	return overflowed, nil
+}
+
+// makeLogRoom drops the lines of earlier runs of an agent if they take up more
+// than half of its room. An agent here outlives its processes, so that one that
+// was full would never log again.
+func (c *Catalog) makeLogRoom(ctx context.Context, agentID uuid.UUID) error {
+	err := c.db.Write(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, `UPDATE catalog_states SET log_bytes = 0, logs_overflowed = 0
+			WHERE agent_id = $1 AND (logs_overflowed = 1 OR log_bytes > $2)`, agentID, maxLogBytes/2)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM catalog_logs WHERE agent_id = $1`, agentID)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("make room for the logs of agent %s: %w", agentID, err)
+	}
+	return nil
 }
 
 func knownLevel(l agentpb.Log_Level) agentpb.Log_Level {

@@ -125,6 +125,17 @@ func TestParseSpec_Bounds(t *testing.T) {
 	}
 }
 
+func TestParseSpec_UnreadableTextHasALine(t *testing.T) {
+	for text, want := range map[string]int{
+		"\tname: x": 1, "name: x\n\ttemplate: y": 2, "name: x\n# \xff": 2, "name: x\n\n# \x01": 3, "name: \x7f": 1,
+	} {
+		_, err := ParseSpec("f", []byte(text))
+		if list := SpecErrors(err); len(list) != 1 || list[0].Line != want {
+			t.Errorf("%q: %v, want a problem in line %d", text, err, want)
+		}
+	}
+}
+
 func TestCheckCron(t *testing.T) {
 	for _, good := range []string{
 		"0 30 3 * * *", "0 30 3 * *", "*/10 * * * * MON-FRI", "0 0,15,30 * * * ?", "@daily", "@every 1m30s",

@@ -83,7 +83,8 @@ func (c *Catalog) SetStartup(ctx context.Context, agentID uuid.UUID, version, ex
 }
 
 // SetLifecycle stores the agent's lifecycle state, in whatever order states
-// come. A zero time becomes now; an unknown state is ErrInvalid.
+// come. A zero time becomes now; an unknown state is ErrInvalid. An agent that
+// starts gets room for its log.
 func (c *Catalog) SetLifecycle(ctx context.Context, agentID uuid.UUID, state agentpb.Lifecycle_State, changedAt time.Time) error {
 	if _, known := agentpb.Lifecycle_State_name[int32(state)]; !known || state == agentpb.Lifecycle_STATE_UNSPECIFIED {
 		return fmt.Errorf("store the lifecycle state: %w state %d", ErrInvalid, state)
@@ -97,6 +98,11 @@ func (c *Catalog) SetLifecycle(ctx context.Context, agentID uuid.UUID, state age
 		set += `, started_at = $3, ready_at = 0`
 	case agentpb.Lifecycle_READY, agentpb.Lifecycle_START_TIMEOUT, agentpb.Lifecycle_START_ERROR:
 		set += `, ready_at = $3, started_at = CASE WHEN started_at = 0 THEN $3 ELSE started_at END`
+	}
+	if state == agentpb.Lifecycle_STARTING {
+		if err := c.makeLogRoom(ctx, agentID); err != nil {
+			return err
+		}
 	}
 	return c.updateState(ctx, "store the lifecycle state", agentID, set, int64(state), sqldb.Micros(changedAt))
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -87,13 +88,15 @@ func (w *walker) root(text []byte) (place, bool) {
 		}
 	}
 	if err != nil {
-		p := place{}
-		reason := err.Error()
+		reason, line := err.Error(), 0
 		if m := yamlLine.FindStringSubmatch(reason); m != nil {
-			line, _ := strconv.Atoi(m[1])
-			p.node, reason = &yaml.Node{Line: line}, m[2]
+			line, _ = strconv.Atoi(m[1])
+			reason = m[2]
 		}
-		w.fail(p, "%s", reason)
+		if line == 0 {
+			line = unreadableLine(text)
+		}
+		w.fail(place{node: &yaml.Node{Line: line}}, "%s", reason)
 		return place{}, false
 	}
 	if len(doc.Content) == 0 {
@@ -101,6 +104,24 @@ func (w *walker) root(text []byte) (place, bool) {
 		return place{}, false
 	}
 	return place{node: doc.Content[0]}, true
+}
+
+// unreadableLine finds the line where the parser names none: the one with the
+// first character that YAML does not allow, or else the first one, whose number
+// it leaves out.
+func unreadableLine(text []byte) int {
+	line := 1
+	for rest := text; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		switch {
+		case r == '\n':
+			line++
+		case r == utf8.RuneError && size == 1, unicode.IsControl(r) && r != '\t' && r != '\r' && r != '\u0085':
+			return line
+		}
+		rest = rest[size:]
+	}
+	return 1
 }
 
 // fields walks a mapping. Each known key has a function; unknown and repeated

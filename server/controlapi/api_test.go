@@ -27,7 +27,8 @@ const v1 = "/api/worktally/v1"
 type fixture struct {
 	t               *testing.T
 	catalog         *catalog.Catalog
-	handler         http.Handler
+	handler         *API
+	tailnet         *fakeTailnet
 	reg             *prometheus.Registry
 	changes         []Change
 	admin, ann, bob string // tokens
@@ -47,8 +48,10 @@ func newFixture(t *testing.T) *fixture {
 	must(t, err)
 	_, f.bob, err = c.CreateUser(t.Context(), "bob", false)
 	must(t, err)
+	f.tailnet = &fakeTailnet{}
 	f.handler = New(Options{Catalog: c, Registerer: f.reg, OnChange: func(c Change) { f.changes = append(f.changes, c) },
-		Build: Build{Version: "v1.2.3", AgentAPIVersion: "2.13"}})
+		Build: Build{Version: "v1.2.3", AgentAPIVersion: "2.13"}, Tailnet: f.tailnet.options()})
+	t.Cleanup(f.handler.Close)
 	return f
 }
 

@@ -55,8 +55,12 @@ func (a *API) begin(w http.ResponseWriter, r *http.Request, s *session, check fu
 	s.end, s.changed = cancel, make(chan struct{}, 1)
 	if err := a.sessions.add(s); err != nil {
 		cancel(err)
-		// 503 would make a client try for ever.
-		a.fail(w, http.StatusConflict, wire.Error{Message: "The session cannot be opened.", Detail: err.Error()})
+		// On 503 a client tries again for ever, on 409 it gives up.
+		status := http.StatusConflict
+		if errors.Is(err, errStopping) {
+			status = http.StatusServiceUnavailable
+		}
+		a.fail(w, status, wire.Error{Message: "The session cannot be opened.", Detail: err.Error()})
 		return nil, nil, false
 	}
 	done = func() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -33,9 +34,15 @@ func (a AgentAuth) Check(r *tailnetpb.CoordinateRequest) error {
 	})
 }
 
-// ClientAuth lets a person's client open a tunnel to one agent and announce
-// single addresses that no agent has.
-type ClientAuth struct{ AgentID uuid.UUID }
+// ClientAuth lets a person's client open a tunnel to one agent and announce one
+// address that is not the agent's. That it is nobody else's either is the
+// coordinator's business.
+type ClientAuth struct {
+	AgentID uuid.UUID
+	// UserID is the person. A client that has lost its session may take over from
+	// its former self.
+	UserID uuid.UUID
+}
 
 // Check implements Auth.
 func (a ClientAuth) Check(r *tailnetpb.CoordinateRequest) error {
@@ -48,13 +55,24 @@ func (a ClientAuth) Check(r *tailnetpb.CoordinateRequest) error {
 			return fmt.Errorf("no tunnel to %s is allowed", id)
 		}
 	}
-	return checkAddresses(r, func(addr netip.Addr) error {
+	err := checkAddresses(r, func(addr netip.Addr) error {
 		// Who has the agent's address could take its connections.
 		if (AgentAuth{a.AgentID}).owns(addr) {
 			return fmt.Errorf("address %s is the agent's", addr)
 		}
+		if b := addr.As16(); [6]byte(b[:]) != primaryPrefix() {
+			return fmt.Errorf("address %s is not one that clients have", addr)
+		}
 		return nil
 	})
+	node := r.GetUpdateSelf().GetNode()
+	if err != nil || node == nil {
+		return err
+	}
+	if len(node.GetAddresses()) != 1 || !slices.Equal(node.GetAddresses(), node.GetAllowedIps()) {
+		return fmt.Errorf("addresses %q and allowed_ips %q are not one and the same address", node.GetAddresses(), node.GetAllowedIps())
+	}
+	return nil
 }
 
 // checkAddresses checks what a node announces. Peers route by allowed_ips, so

@@ -22,7 +22,7 @@ func TestAuth(t *testing.T) {
 	agent := uuid.MustParse("11111111-2222-3333-4444-555555555555")
 	const a, b = "fd7a:115c:a1e0:3333:4444:5555:5555:5555/128", "fd60:627a:a42b:3333:4444:5555:5555:5555/128"
 	both := []string{a, b}
-	asAgent, asClient := AgentAuth{agent}, ClientAuth{agent}
+	asAgent, asClient := AgentAuth{agent}, ClientAuth{AgentID: agent}
 	for _, c := range []struct {
 		name string
 		auth Auth
@@ -45,6 +45,12 @@ func TestAuth(t *testing.T) {
 		{"a client's tunnel to the agent", asClient, add(agent), ""},
 		{"a client's tunnel to another", asClient, add(uuid.New()), "no tunnel to"},
 		{"a client's address", asClient, announce([]string{"fd7a:115c:a1e0:1::1/128"}, []string{"fd7a:115c:a1e0:1::1/128"}), ""},
+		{"a client without an address", asClient, announce(nil, nil), "not one and the same"},
+		{"a client with two addresses", asClient, announce([]string{"fd7a:115c:a1e0:1::1/128", "fd7a:115c:a1e0:1::2/128"}, []string{"fd7a:115c:a1e0:1::1/128", "fd7a:115c:a1e0:1::2/128"}), "not one and the same"},
+		{"a client's other route", asClient, announce([]string{"fd7a:115c:a1e0:1::1/128"}, []string{"fd7a:115c:a1e0:1::2/128"}), "not one and the same"},
+		{"a client's silent route", asClient, announce([]string{"fd7a:115c:a1e0:1::1/128"}, nil), "not one and the same"},
+		{"a client's address elsewhere", asClient, announce([]string{"fd60:627a:a42b:1::1/128"}, []string{"fd60:627a:a42b:1::1/128"}), "is not one that clients have"},
+		{"a client's public address", asClient, announce([]string{"2001:db8::1/128"}, []string{"2001:db8::1/128"}), "is not one that clients have"},
 		{"a client's net", asClient, announce([]string{"fd7a:115c:a1e0:1::1/64"}, nil), "is not a single one"},
 		{"a client with the agent's address", asClient, announce(nil, []string{b}), "is the agent's"},
 		{"a client's handshake", asClient, ready(agent), "clients may not send ready_for_handshake"},
@@ -127,13 +133,13 @@ func FuzzCoordinate(f *testing.F) {
 		}
 		c := New(Options{})
 		defer c.Close()
-		var auth Auth = ClientAuth{agent}
+		var auth Auth = ClientAuth{AgentID: agent}
 		if asAgent {
 			auth = AgentAuth{agent}
 		}
-		bystander, _ := c.join(uuid.New(), nil)
-		p, _ := c.join(uuid.New(), func(error) {})
-		if err := c.handle(p, auth, &r); err != nil {
+		bystander, _ := c.join(uuid.New(), anyone{}, nil)
+		p, _ := c.join(uuid.New(), auth, func(error) {})
+		if err := c.handle(p, &r); err != nil {
 			c.leave(p, tailnetpb.CoordinateResponse_PeerUpdate_LOST, "lost", err.Error())
 		}
 		if len(bystander.out) != 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync"
 
 	"github.com/google/uuid"
@@ -35,16 +36,20 @@ type Coordinator struct {
 	closed  bool
 	peers   map[uuid.UUID]*peer
 	tunnels tunnels
+	holders map[netip.Addr]*peer
 }
 
 // peer is one open Coordinate stream.
 type peer struct {
-	id uuid.UUID
+	id   uuid.UUID
+	auth Auth
 	// end ends the whole session of a peer that does not read; nothing else can
 	// interrupt a write that waits for it.
 	end  context.CancelCauseFunc
 	out  chan *tailnetpb.CoordinateResponse
 	node *tailnetpb.Node
+	// holds are the addresses that are this peer's and nobody else's.
+	holds []netip.Addr
 	// sent are the nodes that the peer was told, by peer.
 	sent map[uuid.UUID]*tailnetpb.Node
 	gone bool
@@ -55,22 +60,25 @@ func New(o Options) *Coordinator {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Coordinator{o: o, log: o.Log, c: newCounts(), peers: make(map[uuid.UUID]*peer), tunnels: newTunnels()}
+	return &Coordinator{o: o, log: o.Log, c: newCounts(), peers: make(map[uuid.UUID]*peer), tunnels: newTunnels(), holders: make(map[netip.Addr]*peer)}
 }
 
 var (
 	errNotReading = errors.New("the peer does not read its updates")
 	errEnded      = errors.New("the peer is no longer allowed")
+	errReplaced   = errors.New("the peer has come back under another id")
+	errNotItsOwn  = errors.New("the peer announced an address that is an agent's")
 )
 
-// Node returns the id of the node that a connected peer announced.
-func (c *Coordinator) Node(id uuid.UUID) (node int64, ok bool) {
+// Node returns the node that a connected peer announced, nil if there is none. It
+// must not be changed.
+func (c *Coordinator) Node(id uuid.UUID) *tailnetpb.Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if p := c.peers[id]; p != nil && p.node != nil {
-		return p.node.GetId(), true
+	if p := c.peers[id]; p != nil {
+		return p.node
 	}
-	return 0, false
+	return nil
 }
 
 // End ends the stream and the session of a peer that has lost the right to it. Its
@@ -82,7 +90,7 @@ func (c *Coordinator) End(id uuid.UUID) {
 	if p == nil {
 		return
 	}
-	c.leaveLocked(p, tailnetpb.CoordinateResponse_PeerUpdate_DISCONNECTED, "no longer allowed", "authorization: no longer allowed")
+	c.leaveLocked(p, tailnetpb.CoordinateResponse_PeerUpdate_DISCONNECTED, "no longer allowed", "")
 	p.end(errEnded)
 }
 
@@ -104,13 +112,13 @@ func (c *Coordinator) Close() {
 
 // join opens a stream for the peer. An older stream of the same peer ends, and
 // nobody else hears of that.
-func (c *Coordinator) join(id uuid.UUID, end context.CancelCauseFunc) (p *peer, ok bool) {
+func (c *Coordinator) join(id uuid.UUID, auth Auth, end context.CancelCauseFunc) (p *peer, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, false
 	}
-	p = &peer{id: id, end: end, out: make(chan *tailnetpb.CoordinateResponse, responseQueue), sent: make(map[uuid.UUID]*tailnetpb.Node)}
+	p = &peer{id: id, auth: auth, end: end, out: make(chan *tailnetpb.CoordinateResponse, responseQueue), sent: make(map[uuid.UUID]*tailnetpb.Node)}
 	if old := c.peers[id]; old != nil {
 		c.endLocked(old, "peer ID overwritten by new connection")
 	}
@@ -142,6 +150,7 @@ func (c *Coordinator) endLocked(p *peer, lastWord string) {
 	}
 	p.gone = true
 	close(p.out)
+	c.releaseLocked(p)
 	if c.peers[p.id] == p {
 		delete(c.peers, p.id)
 	}

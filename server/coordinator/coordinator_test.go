@@ -196,7 +196,7 @@ func named(first byte) uuid.UUID {
 func pair(t *testing.T, c *Coordinator) (client, agent *end) {
 	agent, client = join(t, c, named(0xa1), anyone{}), join(t, c, named(0xc1), anyone{})
 	agent.send(self(1))
-	poll(t, "the agent's node", func() bool { _, ok := c.Node(agent.id); return ok })
+	poll(t, "the agent's node", func() bool { return c.Node(agent.id) != nil })
 	client.send(self(2))
 	client.send(add(agent.id))
 	agent.want(`c1 NODE "add tunnel" node 2`)
@@ -429,12 +429,12 @@ func (c *counts) get(reason string) uint64 {
 func TestNode(t *testing.T) {
 	c := newCoordinator(t)
 	_, agent := pair(t, c)
-	if id, ok := c.Node(agent.id); !ok || id != 1 {
-		t.Errorf("node %d, %v", id, ok)
+	if n := c.Node(agent.id); n.GetId() != 1 {
+		t.Errorf("node %v", n)
 	}
 	agent.send(disconnect())
 	agent.want("closed")
-	if _, ok := c.Node(agent.id); ok {
+	if c.Node(agent.id) != nil {
 		t.Error("the node of a peer that left")
 	}
 }

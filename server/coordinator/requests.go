@@ -14,8 +14,8 @@ import (
 var errDone = errors.New("graceful disconnect")
 
 // handle carries out one request of a peer. An error ends its stream.
-func (c *Coordinator) handle(p *peer, auth Auth, r *tailnetpb.CoordinateRequest) error {
-	if err := auth.Check(r); err != nil {
+func (c *Coordinator) handle(p *peer, r *tailnetpb.CoordinateRequest) error {
+	if err := p.auth.Check(r); err != nil {
 		c.c.add(reasonUnauthorized)
 		return fmt.Errorf("authorization: %w", err)
 	}
@@ -24,7 +24,10 @@ func (c *Coordinator) handle(p *peer, auth Auth, r *tailnetpb.CoordinateRequest)
 			c.c.add(reasonMalformed)
 			return errors.New("update_self without a node")
 		}
-		c.update(p, u.GetNode())
+		if err := c.update(p, u.GetNode()); err != nil {
+			c.c.add(reasonUnauthorized)
+			return fmt.Errorf("authorization: %w", err)
+		}
 	}
 	if t := r.GetAddTunnel(); t != nil {
 		id, err := wire.UUID("add_tunnel.id", t.GetId())
@@ -58,16 +61,20 @@ func (c *Coordinator) handle(p *peer, auth Auth, r *tailnetpb.CoordinateRequest)
 	return nil
 }
 
-func (c *Coordinator) update(p *peer, node *tailnetpb.Node) {
+func (c *Coordinator) update(p *peer, node *tailnetpb.Node) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p.gone {
-		return
+		return nil
+	}
+	if err := c.holdLocked(p, node); err != nil {
+		return err
 	}
 	p.node = node
 	for other := range c.tunnels.partnersOf(p.id) {
 		c.tellLocked(c.peers[other], p, "node update")
 	}
+	return nil
 }
 
 func (c *Coordinator) addTunnel(p *peer, dst uuid.UUID) error {

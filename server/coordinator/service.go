@@ -61,7 +61,7 @@ func (s *service) StreamDERPMaps(_ *tailnetpb.StreamDERPMapsRequest, stream tail
 
 // Coordinate holds the peer's stream.
 func (s *service) Coordinate(stream tailnetpb.DRPCTailnet_CoordinateStream) error {
-	p, ok := s.c.join(s.id, s.end)
+	p, ok := s.c.join(s.id, s.auth, s.end)
 	if !ok {
 		return errors.New("coordinator closed")
 	}
@@ -99,7 +99,7 @@ func (s *service) receive(stream tailnetpb.DRPCTailnet_CoordinateStream, p *peer
 			s.c.leave(p, tailnetpb.CoordinateResponse_PeerUpdate_LOST, "lost", "")
 			return
 		}
-		switch err := s.c.handle(p, s.auth, r); {
+		switch err := s.c.handle(p, r); {
 		case errors.Is(err, errDone):
 			s.c.leave(p, tailnetpb.CoordinateResponse_PeerUpdate_DISCONNECTED, "graceful disconnect", "")
 			return

@@ -29,6 +29,7 @@ const (
 	rejectedConflict  = "type_conflict_on_page"
 	rejectedFamilies  = "too_many_families_on_page"
 	rejectedHistogram = "broken_histogram"
+	rejectedLatency   = "broken_latency"
 )
 
 // maxDynamic bounds the families beyond the table's.

@@ -14,6 +14,7 @@ import (
 	"github.com/worktally/worktally/exposition"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/ledger"
+	"github.com/worktally/worktally/wire/tailnetpb"
 	"github.com/worktally/worktally/wire/worktallypb"
 )
 
@@ -38,10 +39,12 @@ type Options struct {
 	CollectAgentStats bool
 	// Own adds the families of other parts of the server.
 	Own func(*exposition.Builder)
-	// Node returns the id of the node that an agent announced on the tailnet; nil
-	// means that none is known.
-	Node func(agentID uuid.UUID) (id int64, ok bool)
-	Log  *slog.Logger
+	// Node returns the node that an agent announced on the tailnet, nil if there is
+	// none. Nil means that none is ever known.
+	Node func(agentID uuid.UUID) *tailnetpb.Node
+	// RelayMap names the regions of relays. Nil means that all are without a name.
+	RelayMap func() *tailnetpb.DERPMap
+	Log      *slog.Logger
 	// ByteWindow is the span of the rx and tx gauges; 0 means 60 s, which is the
 	// most that the ledger keeps.
 	ByteWindow time.Duration
@@ -64,6 +67,10 @@ type Publisher struct {
 	deployment atomic.Pointer[exposition.Row]
 	changed    chan struct{} // holds one signal: the states are stale
 	committed  atomic.Bool   // the deployment's totals are stale
+
+	// broken are the nodes with latencies that are not shown; only refreshStates
+	// looks at it.
+	broken map[uuid.UUID]*tailnetpb.Node
 
 	// started is when this process took over: no agent is connected since before.
 	started time.Time
@@ -97,6 +104,12 @@ func New(o Options) (*Publisher, error) {
 	if o.ByteWindow <= 0 {
 		o.ByteWindow = time.Minute
 	}
+	if o.Node == nil {
+		o.Node = func(uuid.UUID) *tailnetpb.Node { return nil }
+	}
+	if o.RelayMap == nil {
+		o.RelayMap = func() *tailnetpb.DERPMap { return nil }
+	}
 	if o.HeartbeatTimeout <= 0 {
 		o.HeartbeatTimeout = 30 * time.Second
 	}
@@ -104,7 +117,7 @@ func New(o Options) (*Publisher, error) {
 	p := &Publisher{
 		o: o, log: o.Log, changed: make(chan struct{}, 1), started: time.Now(),
 		agents: make(map[agentKey]*entry), changes: make(map[uuid.UUID]time.Time),
-		rejected: map[string]uint64{rejectedConflict: 0, rejectedFamilies: 0, rejectedHistogram: 0},
+		rejected: map[string]uint64{rejectedConflict: 0, rejectedFamilies: 0, rejectedHistogram: 0, rejectedLatency: 0},
 	}
 	p.table.Store(o.Table)
 	return p, nil

@@ -24,6 +24,7 @@ import (
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/ledger"
 	"github.com/worktally/worktally/wire/agentpb"
+	"github.com/worktally/worktally/wire/tailnetpb"
 	"github.com/worktally/worktally/wire/worktallypb"
 )
 
@@ -393,7 +394,12 @@ func TestStates(t *testing.T) {
 		set(5, long, time.Now(), time.Time{}) // a heartbeat of the process before
 		time.Sleep(time.Second)
 		p := newPublisher(t, s, func(o *Options) {
-			o.Node = func(id uuid.UUID) (int64, bool) { return -255, id == ids["on"].Agent.ID }
+			o.Node = func(id uuid.UUID) *tailnetpb.Node {
+				if id != ids["on"].Agent.ID {
+					return nil
+				}
+				return &tailnetpb.Node{Id: -255}
+			}
 		})
 		for name := range samples(t, p) {
 			if strings.Contains(name, `workspace_name="before"`) && strings.HasPrefix(name, "coderd_agents_connections") &&

@@ -13,6 +13,7 @@ import (
 	"github.com/worktally/worktally/internal/retry"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/wire/agentpb"
+	"github.com/worktally/worktally/wire/tailnetpb"
 )
 
 const (
@@ -96,6 +97,8 @@ func (p *Publisher) refreshStates(ctx context.Context) error {
 	var rows []*exposition.Row
 	up := make(map[upKey]float64)
 	table := p.table.Load()
+	regions := p.o.RelayMap().GetRegions()
+	broken, refused := make(map[uuid.UUID]*tailnetpb.Node), uint64(0)
 	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
 		status := p.status(s, now)
 		key := upKey{s.WorkspaceID, [4]exposition.Label{
@@ -105,18 +108,28 @@ func (p *Publisher) refreshStates(ctx context.Context) error {
 		if up[key] += 0; status == "connected" {
 			up[key]++
 		}
+		node := p.o.Node(s.AgentID)
 		b := table.NewBuilder(namesOf(s))
 		p.add(b, "coderd_agents_connections", 1,
 			exposition.Label{Name: "status", Value: status},
 			exposition.Label{Name: "lifecycle_state", Value: lifecycleName(s.State.Lifecycle)},
-			exposition.Label{Name: "tailnet_node", Value: p.node(s.AgentID)})
+			exposition.Label{Name: "tailnet_node", Value: nodeName(node)})
 		p.addApps(b, s.Apps)
+		if n := p.addLatencies(b, node, regions); n > 0 {
+			if broken[s.AgentID] = node; p.broken[s.AgentID] != node {
+				refused += n // a node is judged each time and counted once
+			}
+		}
 		rows = append(rows, b.Row())
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+	p.broken = broken
+	p.mu.Lock()
+	p.rejected[rejectedLatency] += refused
+	p.mu.Unlock()
 	b := table.NewBuilder(exposition.Names{})
 	for key, n := range up {
 		p.add(b, "coderd_agents_up", n, key.labels[:]...)
@@ -160,13 +173,11 @@ func lifecycleName(s agentpb.Lifecycle_State) string {
 	return strings.ToLower(s.String())
 }
 
-func (p *Publisher) node(agent uuid.UUID) string {
-	if p.o.Node != nil {
-		if id, ok := p.o.Node(agent); ok {
-			return "nodeid:" + strconv.FormatInt(id, 16)
-		}
+func nodeName(node *tailnetpb.Node) string {
+	if node == nil {
+		return "unknown"
 	}
-	return "unknown"
+	return "nodeid:" + strconv.FormatInt(node.GetId(), 16)
 }
 
 // addApps counts apps by name and health; names may repeat and then add up.
