@@ -169,7 +169,7 @@ func (s *Server) assemble() (err error) {
 			AgentAPIVersion: wire.Version{Major: wire.Major, Minor: wire.ServerMinor}.String(),
 		},
 		Tailnet: controlapi.Tailnet{
-			Service: s.clientService, EndPeer: s.coordinator.End, DERPMap: s.relays, ResumeKey: resumeKey,
+			Service: s.clientService, EndPeers: s.coordinator.End, DERPMap: s.relays, ResumeKey: resumeKey,
 			BlockDirect: s.o.Relays.BlockDirect, ForceWebsockets: s.o.Relays.ForceWebsockets, HostnameSuffix: s.o.HostnameSuffix,
 		},
 	})
@@ -338,8 +338,8 @@ func (s *Server) key(file string) ([]byte, error) {
 // series end, and agents connect again with what is valid now.
 func (s *Server) workspaceChanged(c controlapi.Change) {
 	s.publisher.WorkspaceChanged(c.Workspace.ID)
+	s.coordinator.End(c.Revoked...) // clients are cut off at once
 	for _, id := range c.Revoked {
-		s.coordinator.End(id) // clients are cut off at once
 		s.agents.Drop(id)
 	}
 	for _, agent := range c.Workspace.Agents {

@@ -39,9 +39,9 @@ type Tailnet struct {
 	// Service returns the Tailnet service for one session of a client. It may end
 	// the session.
 	Service func(p Peer, end context.CancelCauseFunc) tailnetpb.DRPCTailnetServer
-	// EndPeer ends the stream of a peer that may not reach its agent any more; its
-	// partners forget it at once. Required with Service.
-	EndPeer func(id uuid.UUID)
+	// EndPeers ends the streams of peers that may not reach their agents any more;
+	// their partners forget them at once. Required with Service.
+	EndPeers func(ids ...uuid.UUID)
 	// DERPMap returns the relay map. It must have home params, and a node in every
 	// region. Required with Service.
 	DERPMap func() *tailnetpb.DERPMap
@@ -103,7 +103,7 @@ func New(o Options) *API {
 	}
 	a := &API{
 		o: o, limiter: newLimiter(), metrics: newMetrics(o.Registerer),
-		sessions: &sessions{endPeer: o.EndPeer, open: make(map[*session]struct{})},
+		sessions: &sessions{endPeers: o.EndPeers, open: make(map[*session]struct{})},
 	}
 	mux := http.NewServeMux()
 	a.routeOwn(mux)

@@ -35,10 +35,10 @@ func (f *fakeTailnet) options() Tailnet {
 			f.peers = append(f.peers, p)
 			return &fakeService{f: f, p: p}
 		},
-		EndPeer: func(id uuid.UUID) {
+		EndPeers: func(ids ...uuid.UUID) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			f.ended = append(f.ended, id)
+			f.ended = append(f.ended, ids...)
 		},
 	}
 }

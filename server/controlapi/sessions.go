@@ -31,8 +31,9 @@ type session struct {
 
 // sessions knows all requests that last, so that they end with the right to them.
 type sessions struct {
-	// endPeer ends a peer's stream, its partners being told that it is gone.
-	endPeer func(uuid.UUID)
+	// endPeers ends the streams of peers, their partners being told that they are
+	// gone.
+	endPeers func(...uuid.UUID)
 
 	mu     sync.Mutex
 	closed bool
@@ -113,13 +114,20 @@ func (s *sessions) revokeAgents(gone []uuid.UUID) {
 }
 
 func (s *sessions) revoke(match func(*session) bool) {
-	for _, o := range s.matching(match) {
+	found := s.matching(match)
+	var peers []uuid.UUID
+	for _, o := range found {
 		// From here on nothing that the peer asks for is done, so that nobody can
 		// be told of it again between the two ends.
 		o.revoked.Store(true)
 		if o.peer != uuid.Nil {
-			s.endPeer(o.peer)
+			peers = append(peers, o.peer)
 		}
+	}
+	if len(peers) > 0 {
+		s.endPeers(peers...)
+	}
+	for _, o := range found {
 		o.end(errRevoked)
 	}
 }

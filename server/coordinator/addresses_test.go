@@ -1,8 +1,10 @@
 package coordinator
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -150,10 +152,10 @@ func TestAddresses_NothingStays(t *testing.T) {
 func TestEnd(t *testing.T) {
 	c := newCoordinator(t)
 	client, agent := pair(t, c)
-	c.End(named(0xff)) // nobody
-	c.End(client.id)
+	c.End(named(0xff), client.id) // the first is nobody
+	client.want(`a1 DISCONNECTED "no longer allowed"`, "closed")
 	agent.want(`c1 DISCONNECTED "no longer allowed"`)
-	client.wantEnded(errEnded)
+	client.wantEnded(errEnded) // although it did not react
 	agent.quiet()
 	if !c.noTunnels() {
 		t.Error("the tunnel is still there")
@@ -163,7 +165,24 @@ func TestEnd(t *testing.T) {
 	again.send(add(agent.id))
 	again.want(`a1 NODE "add tunnel" node 1`)
 	agent.want(`c1 NODE "add tunnel" node 2`)
-	c.End(agent.id)
-	again.want(`a1 DISCONNECTED "no longer allowed"`)
+	c.End(agent.id, again.id)
+	again.want(`a1 DISCONNECTED "no longer allowed"`, "closed")
+	agent.want(`c1 DISCONNECTED "no longer allowed"`, "closed")
 	agent.wantEnded(errEnded)
+	again.wantEnded(errEnded)
+}
+
+// TestEnd_WhoDoesNotRead: a peer that does not read its last words delays nobody
+// for long.
+func TestEnd_WhoDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Options{})
+		deaf, cancelled := context.WithCancelCause(context.Background())
+		p, _ := c.join(uuid.New(), anyone{}, cancelled)
+		began := time.Now()
+		c.End(p.id)
+		if !errors.Is(context.Cause(deaf), errEnded) || time.Since(began) != endGrace {
+			t.Errorf("ended by %v after %s", context.Cause(deaf), time.Since(began))
+		}
+	})
 }

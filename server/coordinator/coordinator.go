@@ -48,6 +48,10 @@ type peer struct {
 	end  context.CancelCauseFunc
 	out  chan *tailnetpb.CoordinateResponse
 	node *tailnetpb.Node
+	// ending: the peer is to read its last words before its session ends. done is
+	// closed when its stream is over.
+	ending bool
+	done   chan struct{}
 	// holds are the addresses that are this peer's and nobody else's.
 	holds []netip.Addr
 	// sent are the nodes that the peer was told, by peer.
@@ -81,19 +85,6 @@ func (c *Coordinator) Node(id uuid.UUID) *tailnetpb.Node {
 	return nil
 }
 
-// End ends the stream and the session of a peer that has lost the right to it. Its
-// partners forget it at once.
-func (c *Coordinator) End(id uuid.UUID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p := c.peers[id]
-	if p == nil {
-		return
-	}
-	c.leaveLocked(p, tailnetpb.CoordinateResponse_PeerUpdate_DISCONNECTED, "no longer allowed", "")
-	p.end(errEnded)
-}
-
 // Close ends all streams, everybody being told that the others are lost, and
 // refuses new ones. It does not wait for the streams; their sessions do.
 func (c *Coordinator) Close() {
@@ -118,7 +109,7 @@ func (c *Coordinator) join(id uuid.UUID, auth Auth, end context.CancelCauseFunc)
 	if c.closed {
 		return nil, false
 	}
-	p = &peer{id: id, auth: auth, end: end, out: make(chan *tailnetpb.CoordinateResponse, responseQueue), sent: make(map[uuid.UUID]*tailnetpb.Node)}
+	p = &peer{id: id, auth: auth, end: end, out: make(chan *tailnetpb.CoordinateResponse, responseQueue), sent: make(map[uuid.UUID]*tailnetpb.Node), done: make(chan struct{})}
 	if old := c.peers[id]; old != nil {
 		c.endLocked(old, "peer ID overwritten by new connection")
 	}

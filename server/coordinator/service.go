@@ -65,6 +65,7 @@ func (s *service) Coordinate(stream tailnetpb.DRPCTailnet_CoordinateStream) erro
 	if !ok {
 		return errors.New("coordinator closed")
 	}
+	defer close(p.done)
 	var sender sync.WaitGroup
 	defer sender.Wait()
 	// It is gone already, unless a mistake of ours ended receive.
@@ -84,7 +85,12 @@ func (s *service) send(stream tailnetpb.DRPCTailnet_CoordinateStream, p *peer) {
 			}
 		}
 	}
-	_ = stream.Close() // there is nobody left to tell
+	// There is nobody left to tell of an error.
+	if p.ending {
+		_ = stream.CloseSend() // the peer closes the stream when it has read everything
+		return
+	}
+	_ = stream.Close()
 }
 
 // receive carries out what the peer asks for until its stream ends, and then
