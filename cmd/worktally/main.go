@@ -31,11 +31,6 @@ type commands struct {
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 
-// command is what every command of the grammar implements.
-type command interface {
-	Run(p *program) error
-}
-
 // program is what a command may use of the world.
 type program struct {
 	ctx            context.Context
@@ -63,7 +58,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if parsed == nil {
 		return code
 	}
-	if err := parsed.Command.(command).Run(p); err != nil {
+	if err := parsed.Run(p); err != nil {
 		if exit, ok := errors.AsType[exitError](err); ok {
 			return exit.code
 		}
