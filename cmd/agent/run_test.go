@@ -222,18 +222,17 @@ func TestRun_UnwritableLogDir(t *testing.T) {
 }
 
 // TestProgram_SecondSignalEndsAtOnce: the first waits for a stop script, the
-// second does not.
+// second does not. The script that is left alone ends with its directory.
 func TestProgram_SecondSignalEndsAtOnce(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	dir := t.TempDir()
 	m := wiretest.NewManifest()
-	wiretest.AddScript(m, "touch "+dir+"/stopping; while [ ! -e "+dir+"/go ]; do sleep 0.05; done", func(s *agentpb.WorkspaceAgentScript) {
+	wiretest.AddScript(m, "touch "+dir+"/stopping; while [ -e "+dir+"/stopping ]; do sleep 0.05; done", func(s *agentpb.WorkspaceAgentScript) {
 		s.RunOnStop, s.Timeout = true, durationpb.New(time.Minute)
 	})
 	s := wiretest.Start(t, wiretest.Options{Manifest: m})
 	w := newWorld(t, s)
-	defer os.WriteFile(dir+"/go", nil, 0o600) // ends the script that is left alone
 	cmd := w.program(ctx, nil)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
