@@ -74,6 +74,10 @@ golden: ## rewrite golden files; read the diff
 fuzz: ## every fuzz target for FUZZTIME (5s)
 	./scripts/fuzz.sh $(or $(FUZZTIME),5s)
 
+.PHONY: bench-agent
+bench-agent: build ## measure the agent on this machine against its limits (4 minutes)
+	cd bench && $(GO) run ./agent
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin .demo bench/out

@@ -141,8 +141,12 @@ func headerLine(line string) (key, value string, err error) {
 	return key, strings.TrimSpace(value), nil
 }
 
-// headerSource returns the extra headers; the command runs for every dial.
+// headerSource returns the extra headers; the command runs for every dial. It is
+// nil if there are none, which spares relays a detour.
 func (f flags) headerSource() func(context.Context) (http.Header, error) {
+	if len(f.Header) == 0 && f.HeaderCommand == "" {
+		return nil
+	}
 	return func(ctx context.Context) (http.Header, error) {
 		lines := f.Header
 		if f.HeaderCommand != "" {
