@@ -61,6 +61,7 @@ lint: ## vet for every platform, formatting, module files
 	GOOS=windows $(GO) build ./cmd/... ./agent/... ./server/...
 	GOARCH=arm64 $(GO) build ./cmd/...
 	$(GO) mod tidy -diff
+	cd bench && $(GO) vet ./... && $(GO) mod tidy -diff
 
 .PHONY: gen
 gen: ## regenerate what is generated (needs protoc)
