@@ -20,6 +20,7 @@ import (
 
 	"github.com/worktally/worktally/agent/agentexec"
 	"github.com/worktally/worktally/agent/stats"
+	"github.com/worktally/worktally/internal/freeport"
 )
 
 // echo is a server that sends back what it got, in upper case, when the client
@@ -100,13 +101,11 @@ func (w *world) background(env []string, extra ...string) *exec.Cmd {
 // freePort returns a port that nobody listens on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	return strconv.Itoa(port)
 }
 
 func wantAnswer(t *testing.T, network, address string) {

@@ -8,7 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
+
+	"github.com/worktally/worktally/internal/freeport"
 )
 
 // patience is how long a program may take to start, and to stop.
@@ -77,11 +80,8 @@ func (s *Stack) Close() error {
 
 // FreeAddress returns a loopback address that was free a moment ago.
 func FreeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
+	port, err := freeport.Get()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
 }
 
 // Await tries until it works. It gives up when the limit is over, when the

@@ -16,19 +16,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+
+	"github.com/worktally/worktally/internal/freeport"
 )
 
 // startTimeout bounds the start of the server.
@@ -113,7 +113,7 @@ func (c *Cluster) start() error {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	if c.port, err = freePort(); err != nil {
+	if c.port, err = freeport.Get(); err != nil {
 		return err
 	}
 	const script = `log=$1; shift; "$@" >"$log" 2>&1 & p=$!; read x; kill -INT $p; wait $p`
@@ -182,14 +182,4 @@ func unprivileged(dir string) (*syscall.Credential, error) {
 		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}
 	return nil, fmt.Errorf("no unprivileged user: %w", errors.Join(errs...))
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	_, port, _ := strings.Cut(l.Addr().String(), ":")
-	return strconv.Atoi(port)
 }

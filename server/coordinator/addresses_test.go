@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/worktally/worktally/wire/tailnetpb"
 )
@@ -44,12 +43,13 @@ func (e *end) wantEnded(want error) {
 	}
 }
 
-// client joins as a client of the agent and announces an address.
+// client announces an address and asks for a tunnel to the agent.
 func client(t *testing.T, c *Coordinator, name byte, user uuid.UUID, node int64, address string) *end {
 	t.Helper()
 	p := join(t, c, named(name), ClientAuth{AgentID: theAgent(), UserID: user})
-	p.send(proto.CloneOf(holding(node, address)))
-	p.send(add(theAgent()))
+	r := holding(node, address)
+	r.AddTunnel = add(theAgent()).AddTunnel
+	p.send(r) // one request, for the server may be done with the client after it
 	return p
 }
 
