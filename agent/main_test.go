@@ -3,7 +3,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -24,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/wire/agentpb"
 	"github.com/worktally/worktally/wire/wiretest"
 )
@@ -33,29 +33,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds every wait for something that is due at once.
 const patience = 20 * time.Second
 
-// logBuffer is a log that tests read.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // running is an agent under test.
 type running struct {
 	*Agent
 	o     Options
-	log   *logBuffer
+	log   *testtool.Buffer
 	token string
 	// stop asks the agent to stop and returns what Run returned.
 	stop func() error
@@ -66,7 +48,7 @@ func newAgent(t *testing.T, s *wiretest.Server, change func(*Options)) *running 
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	r := &running{log: &logBuffer{}, token: wiretest.Token}
+	r := &running{log: &testtool.Buffer{}, token: wiretest.Token}
 	home := t.TempDir()
 	r.o = Options{
 		URL: s.URL, Token: func(context.Context) (string, error) { return r.token, nil },

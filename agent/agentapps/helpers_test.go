@@ -1,7 +1,6 @@
 package agentapps
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/wire/agentpb"
 )
 
@@ -112,25 +112,7 @@ func diff(want, got any, ignore ...cmp.Option) string {
 	return cmp.Diff(want, got, append(ignore, protocmp.Transform())...)
 }
 
-// syncBuffer takes a log.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-func newLog() (*slog.Logger, *syncBuffer) {
-	b := &syncBuffer{}
+func newLog() (*slog.Logger, *testtool.Buffer) {
+	b := &testtool.Buffer{}
 	return slog.New(slog.NewTextHandler(b, nil)), b
 }

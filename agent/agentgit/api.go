@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/worktally/worktally/wire"
 )
 
 // maxAnswer bounds an answer of the server.
@@ -52,7 +54,7 @@ func (a *api) get(ctx context.Context, endpoint string, query url.Values, out an
 	if err != nil {
 		return fmt.Errorf("ask the server: %w", err)
 	}
-	r.Header.Set("Coder-Session-Token", a.token)
+	r.Header.Set(wire.TokenHeader, a.token)
 	resp, err := a.client.Do(r)
 	if err != nil {
 		return fmt.Errorf("ask the server: %w", err)

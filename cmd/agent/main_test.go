@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -17,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/wire/wiretest"
 )
 
@@ -31,30 +31,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// buffer is an output that is read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // world is a process without the process.
 type world struct {
 	t              *testing.T
 	env            map[string]string
 	signals        chan os.Signal
-	stdout, stderr buffer
+	stdout, stderr testtool.Buffer
 	stateDir       string
 	logDir         string
 }

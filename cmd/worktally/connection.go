@@ -114,7 +114,7 @@ func (c *caller) do(method string, body []byte, out any, path ...string) error {
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Coder-Session-Token", string(c.token))
+	req.Header.Set(wire.TokenHeader, string(c.token))
 	res, err := c.client.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask the server: %w", err)

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"go.uber.org/goleak"
 
 	"github.com/worktally/worktally/internal/freeport"
 )
@@ -50,6 +51,18 @@ type Cluster struct {
 
 	mu  sync.Mutex
 	dbs int
+}
+
+// Main runs the tests of the binary, stops the server and ends the process; a
+// goroutine that is left over fails a run that passed.
+func (c *Cluster) Main(m *testing.M) {
+	code := m.Run()
+	c.Stop()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // DSN starts the server if this is the first call and returns the URL of a new,

@@ -10,23 +10,13 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"go.uber.org/goleak"
-
 	"github.com/worktally/worktally/internal/pgtest"
 )
 
 // cluster is the PostgreSQL server of this test binary.
 var cluster pgtest.Cluster
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	cluster.Stop()
-	if err := goleak.Find(); err != nil && code == 0 {
-		println(err.Error())
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { cluster.Main(m) }
 
 // onBoth runs a test on both databases.
 func onBoth(t *testing.T, test func(t *testing.T, dsn string)) {

@@ -1,5 +1,6 @@
-// Package testtool finds the real programs that tests run against: a missing one
-// skips the test on a developer's machine and fails it in CI.
+// Package testtool finds the real programs that tests run against (a missing one
+// skips the test on a developer's machine and fails it in CI), and keeps what
+// programs write.
 package testtool
 
 import (
