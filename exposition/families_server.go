@@ -2,21 +2,22 @@ package exposition
 
 // serverFamilies are the families that the server makes itself. None of them may
 // come from an agent.
-func serverFamilies() []Family {
+func serverFamilies(mode LabelMode) []Family {
+	up := []string{"template_name", "template_version", "username", "workspace_name"}
 	return []Family{
-		{Name: "coderd_agents_up", Type: Gauge, Sides: ServerPage, Labels: []string{"template_name", "template_version", "username", "workspace_name"},
+		{Name: "coderd_agents_up", Type: Gauge, Deployment: true, Sides: ServerPage, Labels: mode.pick(up, []string{"template_name", "username", "workspace_name"}, up),
 			Help: "Agents of the workspace that are connected."},
-		{Name: "coderd_agents_connections", Type: Gauge, Identity: Agent, Sides: ServerPage, Labels: []string{"lifecycle_state", "status", "tailnet_node"},
+		{Name: "coderd_agents_connections", Type: Gauge, Deployment: true, Identity: Agent, Sides: ServerPage, Labels: []string{"lifecycle_state", "status", "tailnet_node"},
 			Help: "Constant 1 for each agent, with its state in the labels."},
 		{Name: "coderd_agents_connection_latencies_seconds", Type: Gauge, Identity: Agent, Sides: ServerPage, Labels: []string{"derp_region", "preferred"},
 			Help: "Round trip from the agent to the relays of a region, as the agent published it; preferred is its home."},
-		{Name: "coderd_agents_apps", Type: Gauge, Identity: Agent, Sides: ServerPage, Labels: []string{"app_name", "health"},
+		{Name: "coderd_agents_apps", Type: Gauge, Deployment: true, Identity: Agent, Sides: ServerPage, Labels: []string{"app_name", "health"},
 			Help: "Applications of the agent, by health."},
-		{Name: "worktally_workspace_bytes_total", Type: Counter, Sides: ServerCollect, Labels: []string{"direction", "path"}, Zeros: [][]string{{"receive", "transmit"}, paths()},
+		{Name: "worktally_workspace_bytes_total", Type: Counter, Deployment: true, Sides: ServerCollect, Labels: []string{"direction", "path"}, Zeros: [][]string{{"receive", "transmit"}, paths()},
 			Help: "Bytes that all agents ever exchanged with their peers, from the agents' point of view; never falls and never expires."},
-		{Name: "worktally_workspace_sessions_total", Type: Counter, Sides: ServerCollect, Labels: []string{"via"}, Zeros: [][]string{{"forward", "ssh", "terminal"}},
+		{Name: "worktally_workspace_sessions_total", Type: Counter, Deployment: true, Sides: ServerCollect, Labels: []string{"via"}, Zeros: [][]string{{"forward", "ssh", "terminal"}},
 			Help: "Sessions ever opened in all workspaces; never falls and never expires."},
-		{Name: "worktally_workspace_scripts_total", Type: Counter, Sides: ServerCollect, Labels: []string{"success"}, Zeros: [][]string{{"false", "true"}},
+		{Name: "worktally_workspace_scripts_total", Type: Counter, Deployment: true, Sides: ServerCollect, Labels: []string{"success"}, Zeros: [][]string{{"false", "true"}},
 			Help: "Script runs ever ended in all workspaces; never falls and never expires."},
 		{Name: "worktally_reports_total", Type: Counter, Sides: ServerPage, Labels: []string{"result"},
 			Help: "Report calls of agents, by result."},

@@ -1,6 +1,9 @@
 package exposition
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Type is the type of a family.
 type Type string
@@ -47,6 +50,9 @@ type Family struct {
 	Labels   []string
 	Identity Identity
 	Sides    Side
+	// Deployment: the values come from the database, and every replica of a server
+	// shows the same.
+	Deployment bool
 	// Forwarded: an agent may send series of this family, and the server shows
 	// them.
 	Forwarded bool
@@ -63,9 +69,12 @@ type Table struct {
 }
 
 // NewTable returns the table of all families of ours.
-func NewTable() *Table {
+func NewTable() *Table { return NewTableFor(LabelsBoth) }
+
+// NewTableFor returns the table with the labels of a mode.
+func NewTableFor(mode LabelMode) *Table {
 	t := &Table{}
-	for _, group := range [][]Family{agentStats(), agentFamilies(), agentProcess(), serverFamilies()} {
+	for _, group := range [][]Family{agentStats(), agentFamilies(), agentProcess(), serverFamilies(mode)} {
 		t.families = append(t.families, group...)
 	}
 	t.index()
@@ -92,6 +101,13 @@ func (t *Table) Extend(f Family) *Table {
 
 // Families returns the families in the order of the page.
 func (t *Table) Families() []Family { return t.families }
+
+// Only returns those of the labels that the table gives to a family: what the
+// label mode leaves out is gone.
+func (t *Table) Only(family string, labels ...Label) []Label {
+	i, ok := t.byName[family]
+	return slices.DeleteFunc(labels, func(l Label) bool { return !ok || !slices.Contains(t.families[i].Labels, l.Name) })
+}
 
 // Lookup returns the family to which a sample of the given name belongs, and the
 // suffix that the name has beyond the family's: "_bucket", "_sum" or "_count" of

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"path/filepath"
 	"time"
+
+	"github.com/worktally/worktally/exposition"
 )
 
 // Options of a Server. The zero value of a field means its default.
@@ -55,6 +57,8 @@ type Prometheus struct {
 	CollectAgentStats bool
 	// CollectOverlay also shows the overlay library's metrics of stock agents.
 	CollectOverlay bool
+	// Labels chooses the labels of families whose published and real ones differ.
+	Labels exposition.LabelMode
 	// WebConfigFile is a web config file for TLS and users.
 	WebConfigFile string
 	// ByteWindow is the span of the rx and tx gauges; 0 means 60 s.

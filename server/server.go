@@ -141,7 +141,7 @@ func (s *Server) assemble() (err error) {
 		return err
 	}
 	s.coordinator = coordinator.New(coordinator.Options{Log: s.log, DERPMap: s.relays})
-	table := exposition.NewTable()
+	table := exposition.NewTableFor(s.o.Prometheus.Labels)
 	s.publisher, err = republish.New(republish.Options{
 		Catalog: s.catalog, Ledger: s.ledger, Table: table, Log: s.log,
 		CollectAgentStats: s.o.Prometheus.CollectAgentStats, ByteWindow: s.o.Prometheus.ByteWindow,

@@ -12,34 +12,36 @@ import (
 	"time"
 	_ "time/tzdata" // schedules name time zones, and a container may have none
 
+	"github.com/worktally/worktally/exposition"
 	"github.com/worktally/worktally/server"
 )
 
 // serverCmd is "worktally server".
 type serverCmd struct {
-	HTTPAddress   string        `name:"http-address" envs:"WORKTALLY_HTTP_ADDRESS,CODER_HTTP_ADDRESS" default:"127.0.0.1:3000" help:"Where agents and people connect."`
-	AccessURL     string        `name:"access-url" envs:"WORKTALLY_ACCESS_URL,CODER_ACCESS_URL" placeholder:"URL" help:"How agents reach the server, default http and the address it listens on."`
-	StateDir      string        `name:"state-dir" envs:"WORKTALLY_STATE_DIR" placeholder:"DIR" help:"Where the database is, default $$XDG_STATE_HOME/worktally."`
-	DatabaseFile  string        `name:"database-url-file" envs:"WORKTALLY_DATABASE_URL_FILE" placeholder:"FILE" help:"File with a postgres:// URL or the path of a SQLite file; the URL may also stand in $$WORKTALLY_DATABASE_URL or $$CODER_PG_CONNECTION_URL. Default SQLite in the state directory."`
-	StatsInterval time.Duration `name:"agent-stats-refresh-interval" envs:"WORKTALLY_AGENT_STATS_REFRESH_INTERVAL,CODER_AGENT_STATS_REFRESH_INTERVAL" default:"30s" help:"How often agents report."`
-	Prometheus    bool          `name:"prometheus-enable" envs:"WORKTALLY_PROMETHEUS_ENABLE,CODER_PROMETHEUS_ENABLE" help:"Serve the metrics page."`
-	PromAddress   string        `name:"prometheus-address" envs:"WORKTALLY_PROMETHEUS_ADDRESS,CODER_PROMETHEUS_ADDRESS" default:"127.0.0.1:2112" help:"Where the metrics page listens."`
-	CollectStats  bool          `name:"prometheus-collect-agent-stats" envs:"WORKTALLY_PROMETHEUS_COLLECT_AGENT_STATS,CODER_PROMETHEUS_COLLECT_AGENT_STATS" help:"Show on the metrics page what agents report."`
-	CollectNet    bool          `name:"prometheus-collect-overlay-metrics" envs:"WORKTALLY_PROMETHEUS_COLLECT_OVERLAY_METRICS" help:"Also show the overlay library's metrics that stock agents forward, about a hundred series for each."`
-	WebConfig     string        `name:"prometheus-web-config-file" envs:"WORKTALLY_PROMETHEUS_WEB_CONFIG_FILE" placeholder:"FILE" help:"Prometheus web config file with TLS and users for the metrics page."`
-	StatsWindow   time.Duration `name:"agent-stats-window" envs:"WORKTALLY_AGENT_STATS_WINDOW" default:"60s" help:"Span of the rx and tx byte gauges."`
-	RelayEnable   bool          `name:"derp-server-enable" envs:"WORKTALLY_DERP_SERVER_ENABLE,CODER_DERP_SERVER_ENABLE" default:"true" negatable:"" help:"Serve a relay on the HTTP address."`
-	RelayRegion   int           `name:"derp-server-region-id" envs:"WORKTALLY_DERP_SERVER_REGION_ID,CODER_DERP_SERVER_REGION_ID" default:"999" help:"Number of the region of the server's relay."`
-	RelayCode     string        `name:"derp-server-region-code" envs:"WORKTALLY_DERP_SERVER_REGION_CODE,CODER_DERP_SERVER_REGION_CODE" default:"coder" help:"Code of that region."`
-	RelayName     string        `name:"derp-server-region-name" envs:"WORKTALLY_DERP_SERVER_REGION_NAME,CODER_DERP_SERVER_REGION_NAME" default:"Coder Embedded Relay" help:"Name of that region."`
-	STUNServers   []string      `name:"derp-server-stun-addresses" envs:"WORKTALLY_DERP_SERVER_STUN_ADDRESSES,CODER_DERP_SERVER_STUN_ADDRESSES" sep:"," placeholder:"HOST:PORT" help:"STUN servers that peers may ask, comma separated, default none; \"disable\" means none too."`
-	STUNAddress   string        `name:"stun-address" envs:"WORKTALLY_STUN_ADDRESS" placeholder:"ADDRESS" help:"UDP address of the server's own STUN service, default none; name it in --derp-server-stun-addresses as peers reach it."`
-	RelayConfig   string        `name:"derp-config-path" envs:"WORKTALLY_DERP_CONFIG_PATH,CODER_DERP_CONFIG_PATH" placeholder:"FILE" help:"Further relays: a relay map in Tailscale's JSON form."`
-	BlockDirect   bool          `name:"block-direct-connections" envs:"WORKTALLY_BLOCK_DIRECT,CODER_BLOCK_DIRECT" help:"Keep peers on relays."`
-	ForceWS       bool          `name:"derp-force-websockets" envs:"WORKTALLY_DERP_FORCE_WEBSOCKETS,CODER_DERP_FORCE_WEBSOCKETS" help:"Make peers reach relays by websocket."`
-	FirstUser     string        `name:"first-username" envs:"WORKTALLY_FIRST_USERNAME" default:"admin" help:"Name of the administrator that is created at the first start; the token is printed once."`
-	LogJSON       bool          `name:"log-json" envs:"WORKTALLY_LOG_JSON" help:"Write the log as JSON."`
-	Verbose       bool          `name:"verbose" envs:"WORKTALLY_VERBOSE,CODER_VERBOSE" help:"Also log what is only of use to find a fault."`
+	HTTPAddress   string               `name:"http-address" envs:"WORKTALLY_HTTP_ADDRESS,CODER_HTTP_ADDRESS" default:"127.0.0.1:3000" help:"Where agents and people connect."`
+	AccessURL     string               `name:"access-url" envs:"WORKTALLY_ACCESS_URL,CODER_ACCESS_URL" placeholder:"URL" help:"How agents reach the server, default http and the address it listens on."`
+	StateDir      string               `name:"state-dir" envs:"WORKTALLY_STATE_DIR" placeholder:"DIR" help:"Where the database is, default $$XDG_STATE_HOME/worktally."`
+	DatabaseFile  string               `name:"database-url-file" envs:"WORKTALLY_DATABASE_URL_FILE" placeholder:"FILE" help:"File with a postgres:// URL or the path of a SQLite file; the URL may also stand in $$WORKTALLY_DATABASE_URL or $$CODER_PG_CONNECTION_URL. Default SQLite in the state directory."`
+	StatsInterval time.Duration        `name:"agent-stats-refresh-interval" envs:"WORKTALLY_AGENT_STATS_REFRESH_INTERVAL,CODER_AGENT_STATS_REFRESH_INTERVAL" default:"30s" help:"How often agents report."`
+	Prometheus    bool                 `name:"prometheus-enable" envs:"WORKTALLY_PROMETHEUS_ENABLE,CODER_PROMETHEUS_ENABLE" help:"Serve the metrics page."`
+	PromAddress   string               `name:"prometheus-address" envs:"WORKTALLY_PROMETHEUS_ADDRESS,CODER_PROMETHEUS_ADDRESS" default:"127.0.0.1:2112" help:"Where the metrics page listens."`
+	CollectStats  bool                 `name:"prometheus-collect-agent-stats" envs:"WORKTALLY_PROMETHEUS_COLLECT_AGENT_STATS,CODER_PROMETHEUS_COLLECT_AGENT_STATS" help:"Show on the metrics page what agents report."`
+	CollectNet    bool                 `name:"prometheus-collect-overlay-metrics" envs:"WORKTALLY_PROMETHEUS_COLLECT_OVERLAY_METRICS" help:"Also show the overlay library's metrics that stock agents forward, about a hundred series for each."`
+	Labels        exposition.LabelMode `name:"metrics-labels" envs:"WORKTALLY_METRICS_LABELS" default:"both" placeholder:"both|seed|live" help:"Labels of the families whose published and real labels differ: both, seed or live."`
+	WebConfig     string               `name:"prometheus-web-config-file" envs:"WORKTALLY_PROMETHEUS_WEB_CONFIG_FILE" placeholder:"FILE" help:"Prometheus web config file with TLS and users for the metrics page."`
+	StatsWindow   time.Duration        `name:"agent-stats-window" envs:"WORKTALLY_AGENT_STATS_WINDOW" default:"60s" help:"Span of the rx and tx byte gauges."`
+	RelayEnable   bool                 `name:"derp-server-enable" envs:"WORKTALLY_DERP_SERVER_ENABLE,CODER_DERP_SERVER_ENABLE" default:"true" negatable:"" help:"Serve a relay on the HTTP address."`
+	RelayRegion   int                  `name:"derp-server-region-id" envs:"WORKTALLY_DERP_SERVER_REGION_ID,CODER_DERP_SERVER_REGION_ID" default:"999" help:"Number of the region of the server's relay."`
+	RelayCode     string               `name:"derp-server-region-code" envs:"WORKTALLY_DERP_SERVER_REGION_CODE,CODER_DERP_SERVER_REGION_CODE" default:"coder" help:"Code of that region."`
+	RelayName     string               `name:"derp-server-region-name" envs:"WORKTALLY_DERP_SERVER_REGION_NAME,CODER_DERP_SERVER_REGION_NAME" default:"Coder Embedded Relay" help:"Name of that region."`
+	STUNServers   []string             `name:"derp-server-stun-addresses" envs:"WORKTALLY_DERP_SERVER_STUN_ADDRESSES,CODER_DERP_SERVER_STUN_ADDRESSES" sep:"," placeholder:"HOST:PORT" help:"STUN servers that peers may ask, comma separated, default none; \"disable\" means none too."`
+	STUNAddress   string               `name:"stun-address" envs:"WORKTALLY_STUN_ADDRESS" placeholder:"ADDRESS" help:"UDP address of the server's own STUN service, default none; name it in --derp-server-stun-addresses as peers reach it."`
+	RelayConfig   string               `name:"derp-config-path" envs:"WORKTALLY_DERP_CONFIG_PATH,CODER_DERP_CONFIG_PATH" placeholder:"FILE" help:"Further relays: a relay map in Tailscale's JSON form."`
+	BlockDirect   bool                 `name:"block-direct-connections" envs:"WORKTALLY_BLOCK_DIRECT,CODER_BLOCK_DIRECT" help:"Keep peers on relays."`
+	ForceWS       bool                 `name:"derp-force-websockets" envs:"WORKTALLY_DERP_FORCE_WEBSOCKETS,CODER_DERP_FORCE_WEBSOCKETS" help:"Make peers reach relays by websocket."`
+	FirstUser     string               `name:"first-username" envs:"WORKTALLY_FIRST_USERNAME" default:"admin" help:"Name of the administrator that is created at the first start; the token is printed once."`
+	LogJSON       bool                 `name:"log-json" envs:"WORKTALLY_LOG_JSON" help:"Write the log as JSON."`
+	Verbose       bool                 `name:"verbose" envs:"WORKTALLY_VERBOSE,CODER_VERBOSE" help:"Also log what is only of use to find a fault."`
 }
 
 // notHonoured are the variables of the reference server that would change what
@@ -85,7 +87,7 @@ func (c serverCmd) options(p *program) (o server.Options, err error) {
 		FirstUsername: c.FirstUser, FirstToken: p.stdout, Log: c.log(p),
 		Prometheus: server.Prometheus{
 			Enable: c.Prometheus, Address: c.PromAddress, CollectAgentStats: c.CollectStats, CollectOverlay: c.CollectNet,
-			WebConfigFile: c.WebConfig, ByteWindow: c.StatsWindow,
+			Labels: c.Labels, WebConfigFile: c.WebConfig, ByteWindow: c.StatsWindow,
 		},
 	}
 	o.STUNAddress = c.STUNAddress

@@ -86,27 +86,28 @@ func (p *Publisher) forget(now time.Time) {
 	maps.DeleteFunc(p.changes, func(_ uuid.UUID, at time.Time) bool { return now.Sub(at) > changeMemory })
 }
 
-// upKey is one series of coderd_agents_up.
-type upKey struct {
-	workspace uuid.UUID
-	labels    [4]exposition.Label
+// up is one workspace's series of coderd_agents_up.
+type up struct {
+	labels []exposition.Label
+	agents float64
 }
 
 func (p *Publisher) refreshStates(ctx context.Context) error {
 	now := time.Now()
 	var rows []*exposition.Row
-	up := make(map[upKey]float64)
+	ups := make(map[uuid.UUID]*up)
 	table := p.table.Load()
 	regions := p.o.RelayMap().GetRegions()
 	broken, refused := make(map[uuid.UUID]*tailnetpb.Node), uint64(0)
 	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
 		status := p.status(s, now)
-		key := upKey{s.WorkspaceID, [4]exposition.Label{
-			{Name: "template_name", Value: s.Template.Name}, {Name: "template_version", Value: orUnknown(s.Template.Version)},
-			{Name: "username", Value: s.OwnerName}, {Name: "workspace_name", Value: s.WorkspaceName},
-		}}
-		if up[key] += 0; status == "connected" {
-			up[key]++
+		if ups[s.WorkspaceID] == nil {
+			ups[s.WorkspaceID] = &up{labels: table.Only("coderd_agents_up",
+				exposition.Label{Name: "template_name", Value: s.Template.Name}, exposition.Label{Name: "template_version", Value: orUnknown(s.Template.Version)},
+				exposition.Label{Name: "username", Value: s.OwnerName}, exposition.Label{Name: "workspace_name", Value: s.WorkspaceName})}
+		}
+		if status == "connected" {
+			ups[s.WorkspaceID].agents++
 		}
 		node := p.o.Node(s.AgentID)
 		b := table.NewBuilder(namesOf(s))
@@ -131,8 +132,8 @@ func (p *Publisher) refreshStates(ctx context.Context) error {
 	p.rejected[rejectedLatency] += refused
 	p.mu.Unlock()
 	b := table.NewBuilder(exposition.Names{})
-	for key, n := range up {
-		p.add(b, "coderd_agents_up", n, key.labels[:]...)
+	for _, u := range ups {
+		p.add(b, "coderd_agents_up", u.agents, u.labels...)
 	}
 	rows = append(rows, b.Row())
 	p.states.Store(&rows)
