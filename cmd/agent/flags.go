@@ -25,7 +25,7 @@ type flags struct {
 	Token         string        `name:"agent-token" hidden:"" help:"The agent's token; other users can read it in the list of processes, so use the variable or the file."`
 	TokenFile     string        `name:"agent-token-file" envs:"CODER_AGENT_TOKEN_FILE" placeholder:"FILE" help:"File with the agent's token, which otherwise comes from $$CODER_AGENT_TOKEN."`
 	Auth          string        `name:"auth" envs:"CODER_AGENT_AUTH" default:"token" enum:"token,google-instance-identity,aws-instance-identity,azure-instance-identity" help:"How the agent gets its token: token, google-instance-identity, aws-instance-identity or azure-instance-identity."`
-	Header        []string      `name:"agent-header" envs:"CODER_AGENT_HEADER" placeholder:"KEY=VALUE" sep:"," help:"Header for every request to the server, repeatable."`
+	Header        []string      `name:"agent-header" envs:"CODER_AGENT_HEADER" placeholder:"KEY=VALUE" help:"Header for every request to the server, repeatable."`
 	HeaderCommand string        `name:"agent-header-command" envs:"CODER_AGENT_HEADER_COMMAND" placeholder:"COMMAND" help:"Command that prints such headers, one key=value a line."`
 	LogDir        string        `name:"log-dir" envs:"CODER_AGENT_LOG_DIR" placeholder:"DIR" help:"Where the agent's and the scripts' logs go, default the directory for temporary files."`
 	ScriptDataDir string        `name:"script-data-dir" envs:"CODER_AGENT_SCRIPT_DATA_DIR" placeholder:"DIR" help:"Where scripts keep data, default the directory for temporary files."`
@@ -47,8 +47,8 @@ type flags struct {
 	LogJSON       string        `name:"log-json" envs:"CODER_AGENT_LOGGING_JSON" placeholder:"PATH" help:"Where the log goes as JSON, default nowhere."`
 	LogStack      string        `name:"log-stackdriver" envs:"CODER_AGENT_LOGGING_STACKDRIVER" placeholder:"PATH" help:"Where the log goes in the form of Stackdriver, default nowhere."`
 	ListenPort    uint16        `name:"tailnet-listen-port" envs:"CODER_AGENT_TAILNET_LISTEN_PORT" default:"0" help:"UDP port of the tailnet, 0 for any."`
-	Devcontainers bool          `name:"devcontainers-enable" envs:"CODER_AGENT_DEVCONTAINERS_ENABLE" default:"false" negatable:"" help:"Accepted for compatibility: dev containers are not supported."`
-	Discovery     bool          `name:"devcontainers-project-discovery-enable" envs:"CODER_AGENT_DEVCONTAINERS_PROJECT_DISCOVERY_ENABLE" default:"false" negatable:"" help:"Accepted for compatibility: dev containers are not supported."`
+	Devcontainers bool          `name:"devcontainers-enable" envs:"CODER_AGENT_DEVCONTAINERS_ENABLE" default:"false" help:"Accepted for compatibility: dev containers are not supported."`
+	Discovery     bool          `name:"devcontainers-project-discovery-enable" envs:"CODER_AGENT_DEVCONTAINERS_PROJECT_DISCOVERY_ENABLE" default:"false" help:"Accepted for compatibility: dev containers are not supported."`
 }
 
 // usageErr marks an error of whoever started the program.

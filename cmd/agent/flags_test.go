@@ -14,7 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/worktally/worktally/internal/cli"
+	"github.com/worktally/worktally/internal/cliflag"
+	"github.com/worktally/worktally/internal/exitcode"
 	"github.com/worktally/worktally/wire/agentpb"
 	"github.com/worktally/worktally/wire/wiretest"
 )
@@ -39,7 +40,7 @@ func contractFlags() map[string]string {
 
 func TestHelp_ListsEveryFlagAndVariable(t *testing.T) {
 	w := newWorld(t, nil)
-	if code := run(t.Context(), w.process("--help")); code != cli.OK {
+	if code := run(t.Context(), w.process("--help")); code != exitcode.OK {
 		t.Fatalf("code %d", code)
 	}
 	help := w.stdout.String()
@@ -53,7 +54,7 @@ func TestHelp_ListsEveryFlagAndVariable(t *testing.T) {
 		if _, hidden := field.Tag.Lookup("hidden"); hidden {
 			continue
 		}
-		if !strings.Contains(help, "--"+name) && !strings.Contains(help, "--[no-]"+name) {
+		if !strings.Contains(help, "--"+name) {
 			t.Errorf("help does not list --%s", name)
 		}
 		if env != "" && !strings.Contains(help, "$"+env) {
@@ -75,7 +76,7 @@ func parseFlags(t *testing.T, env map[string]string, args ...string) flags {
 	t.Helper()
 	var f flags
 	var out strings.Builder
-	if parsed, _ := cli.Parse(&f, "worktally-agent", "", args, func(k string) string { return env[k] }, &out, &out); parsed == nil {
+	if _, ok := (cliflag.Program{Name: "worktally-agent"}).Parse(&f, args, func(k string) string { return env[k] }, &out, &out); !ok {
 		t.Fatal(out.String())
 	}
 	return f
@@ -132,7 +133,7 @@ func TestUsage_NamesFlagAndVariable(t *testing.T) {
 			for k, v := range tc.env {
 				w.env[k] = v
 			}
-			if code := run(t.Context(), w.process(tc.args...)); code != cli.Usage {
+			if code := run(t.Context(), w.process(tc.args...)); code != exitcode.Usage {
 				t.Errorf("code %d", code)
 			}
 			for _, want := range tc.want {

@@ -16,7 +16,8 @@ import (
 	"github.com/worktally/worktally/agent/agentexec"
 	"github.com/worktally/worktally/agent/agentgit"
 	"github.com/worktally/worktally/internal/buildinfo"
-	"github.com/worktally/worktally/internal/cli"
+	"github.com/worktally/worktally/internal/cliflag"
+	"github.com/worktally/worktally/internal/exitcode"
 )
 
 // process is what the program may use of the world.
@@ -53,21 +54,21 @@ func run(ctx context.Context, p process) int {
 	case len(p.args) > 0 && p.args[0] == "agent-exec":
 		if err := agentexec.RunPriority(p.args[1:]); err != nil {
 			fmt.Fprintf(p.stderr, "worktally-agent: %v\n", err)
-			return cli.Failed
+			return exitcode.Failed
 		}
-		return cli.OK
+		return exitcode.OK
 	case len(p.args) > 0 && p.args[0] == "version":
 		b := buildinfo.Get()
 		fmt.Fprintf(p.stdout, "worktally-agent %s (revision %s, %s)\n", b.Version, b.Revision, b.GoVersion)
-		return cli.OK
+		return exitcode.OK
 	}
 	args := p.args
 	if len(args) > 0 && args[0] == "agent" {
 		args = args[1:]
 	}
 	var f flags
-	parsed, code := cli.Parse(&f, "worktally-agent", "Runs inside a workspace: scripts, SSH and terminals, and counts what happens.", args, p.getenv, p.stdout, p.stderr)
-	if parsed == nil {
+	program := cliflag.Program{Name: "worktally-agent", Description: "Runs inside a workspace: scripts, SSH and terminals, and counts what happens."}
+	if code, ok := program.Parse(&f, args, p.getenv, p.stdout, p.stderr); !ok {
 		return code
 	}
 	if code, done := reap(p, f); done {
@@ -78,9 +79,9 @@ func run(ctx context.Context, p process) int {
 			fmt.Fprintf(p.stderr, "worktally-agent: %s\n", line)
 		}
 		if isUsage(err) {
-			return cli.Usage
+			return exitcode.Usage
 		}
-		return cli.Failed
+		return exitcode.Failed
 	}
-	return cli.OK
+	return exitcode.OK
 }

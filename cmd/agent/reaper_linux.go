@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/worktally/worktally/internal/cli"
+	"github.com/worktally/worktally/internal/exitcode"
 	"github.com/worktally/worktally/internal/rotate"
 )
 
@@ -30,14 +30,14 @@ func reap(p process, f flags) (code int, done bool) {
 	self, err := os.Executable()
 	if err != nil {
 		fmt.Fprintf(p.stderr, "worktally-agent: find the program: %v\n", err)
-		return cli.Failed, true
+		return exitcode.Failed, true
 	}
 	child, err := os.StartProcess(self, append(append([]string{os.Args[0]}, p.args...), "--no-reap"), &os.ProcAttr{
 		Env: p.environ(), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		fmt.Fprintf(p.stderr, "worktally-agent: start the agent: %v\n", err)
-		return cli.Failed, true
+		return exitcode.Failed, true
 	}
 	go func() { // ends with the process
 		for s := range p.signals {
@@ -59,7 +59,7 @@ func reapUntil(pid int, log *slog.Logger) int {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil:
 			log.Error("wait for children", "err", err)
-			return cli.Failed
+			return exitcode.Failed
 		case got == pid && status.Signaled():
 			return 128 + int(status.Signal())
 		case got == pid:

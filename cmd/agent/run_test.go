@@ -21,7 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/worktally/worktally/agent"
-	"github.com/worktally/worktally/internal/cli"
+	"github.com/worktally/worktally/internal/exitcode"
 	"github.com/worktally/worktally/wire/agentpb"
 	"github.com/worktally/worktally/wire/wiretest"
 )
@@ -111,18 +111,18 @@ func TestRun_StandsInForTheOtherAgent(t *testing.T) {
 
 func TestRun_VersionAndHelpers(t *testing.T) {
 	w := newWorld(t, nil)
-	if code := run(t.Context(), w.process("version")); code != cli.OK || !strings.HasPrefix(w.stdout.String(), "worktally-agent v") {
+	if code := run(t.Context(), w.process("version")); code != exitcode.OK || !strings.HasPrefix(w.stdout.String(), "worktally-agent v") {
 		t.Errorf("version: %d %q", code, w.stdout.String())
 	}
 	for _, args := range [][]string{{"gitssh", "--", "git@host"}, {"external-auth", "access-token", "github"}, {"agent-exec"}} {
 		w := newWorld(t, nil)
-		if code := run(t.Context(), w.process(args...)); code == cli.OK || w.stderr.String() == "" {
+		if code := run(t.Context(), w.process(args...)); code == exitcode.OK || w.stderr.String() == "" {
 			t.Errorf("%q without what it needs: %d %q", args, code, w.stderr.String())
 		}
 	}
 	ask := newWorld(t, nil)
 	ask.env["GIT_PREFIX"] = ""
-	if code := run(t.Context(), ask.process("Username for 'https://git.example.com': ")); code == cli.OK || strings.Contains(ask.stderr.String(), "Run \"worktally-agent --help\"") {
+	if code := run(t.Context(), ask.process("Username for 'https://git.example.com': ")); code == exitcode.OK || strings.Contains(ask.stderr.String(), "Run \"worktally-agent --help\"") {
 		t.Errorf("askpass: %d %q", code, ask.stderr.String())
 	}
 }
@@ -247,7 +247,7 @@ func TestProgram_SecondSignalEndsAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // its exit code is what counts
-	if code := cmd.ProcessState.ExitCode(); code != cli.Failed || time.Since(began) > 5*time.Second {
+	if code := cmd.ProcessState.ExitCode(); code != exitcode.Failed || time.Since(began) > 5*time.Second {
 		t.Errorf("code %d after %s", code, time.Since(began))
 	}
 	if !strings.Contains(w.stderr.String(), "stopped at once by a second signal") {

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/worktally/worktally/internal/cli"
+	"github.com/worktally/worktally/internal/exitcode"
 )
 
 // commands is the command line.
@@ -66,9 +67,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 			fmt.Fprintf(stderr, "worktally: %s\n", line)
 		}
 		if _, usage := errors.AsType[usageError](err); usage {
-			return cli.Usage
+			return exitcode.Usage
 		}
-		return cli.Failed
+		return exitcode.Failed
 	}
-	return cli.OK
+	return exitcode.OK
 }

@@ -1,5 +1,5 @@
-// Package cli holds what the command lines of both programs have in common: kong
-// without the process, flags with environment variables, and exit codes.
+// Package cli is the command line of a program with commands: kong without the
+// process, and flags with environment variables.
 package cli
 
 import (
@@ -9,13 +9,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
-)
 
-// Exit codes.
-const (
-	OK     = 0
-	Failed = 1
-	Usage  = 2
+	"github.com/worktally/worktally/internal/exitcode"
 )
 
 // exited is what kong's exit hook panics with; Parse recovers it.
@@ -51,9 +46,9 @@ func Parse(grammar any, name, description string, args []string, getenv func(str
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %s\n", name, nameVariables(parser, err.Error()))
 		fmt.Fprintf(stderr, "Run \"%s --help\" for the commands and their flags.\n", name)
-		return nil, Usage
+		return nil, exitcode.Usage
 	}
-	return parsed, OK
+	return parsed, exitcode.OK
 }
 
 var flagName = regexp.MustCompile(`--[a-z][a-z0-9-]*`)

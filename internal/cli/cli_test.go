@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/worktally/worktally/internal/cli"
+	"github.com/worktally/worktally/internal/exitcode"
 )
 
 type grammar struct {
@@ -40,7 +41,7 @@ func TestParse_FlagBeforeVariableBeforeDefault(t *testing.T) {
 		{"flag", map[string]string{"NEW_WAIT": "1m"}, []string{"--wait=9s"}, 9 * time.Second},
 	} {
 		g, code, parsed, _, stderr := parse(t, tc.env, tc.args...)
-		if !parsed || code != cli.OK || g.Wait != tc.want {
+		if !parsed || code != exitcode.OK || g.Wait != tc.want {
 			t.Errorf("%s: %s, code %d, %s", tc.name, g.Wait, code, stderr)
 		}
 	}
@@ -52,7 +53,7 @@ func TestParse_FlagBeforeVariableBeforeDefault(t *testing.T) {
 
 func TestParse_HelpNamesFlagsAndVariables(t *testing.T) {
 	_, code, parsed, stdout, stderr := parse(t, nil, "--help")
-	if parsed || code != cli.OK || stderr != "" {
+	if parsed || code != exitcode.OK || stderr != "" {
 		t.Errorf("code %d, stderr %q", code, stderr)
 	}
 	for _, want := range []string{"It does things.", "--wait", "($NEW_WAIT, $OLD_WAIT)", "--where=PLACE", "Where (default here)", "--plain", "Without a variable."} {
@@ -76,7 +77,7 @@ func TestParse_WrongUsage(t *testing.T) {
 		{"a flag without a variable", "prog: --plain", nil, []string{"--plain"}},
 	} {
 		_, code, parsed, stdout, stderr := parse(t, tc.env, tc.args...)
-		if parsed || code != cli.Usage || stdout != "" || !strings.HasPrefix(stderr, tc.want) || !strings.Contains(stderr, `Run "prog --help"`) {
+		if parsed || code != exitcode.Usage || stdout != "" || !strings.HasPrefix(stderr, tc.want) || !strings.Contains(stderr, `Run "prog --help"`) {
 			t.Errorf("%s: code %d, stdout %q, stderr %q", tc.name, code, stdout, stderr)
 		}
 	}

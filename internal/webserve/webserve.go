@@ -4,22 +4,21 @@ package webserve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
-
-	"github.com/prometheus/exporter-toolkit/web"
 )
 
 // Options of a server.
 type Options struct {
 	// Handler answers the requests. Required.
 	Handler http.Handler
-	// ConfigFile is a web config file of the exporter toolkit; "" means plain HTTP
-	// for everybody who can reach the listener.
+	// ConfigFile is a web config file as Prometheus has it; "" means plain HTTP for
+	// everybody who can reach the listener.
 	ConfigFile string
 	// ShutdownTimeout bounds how long running requests may take after the end of
 	// the context; 0 means 5 s. Then they are cut.
@@ -32,7 +31,11 @@ func Validate(configFile string) error {
 	if configFile == "" {
 		return nil
 	}
-	if err := web.Validate(configFile); err != nil {
+	c, err := load(configFile)
+	if err == nil && c.TLS.enabled() {
+		_, err = c.TLS.build()
+	}
+	if err != nil {
 		return fmt.Errorf("web config file %s: %w", configFile, err)
 	}
 	return nil
@@ -67,17 +70,48 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 			_ = server.Close()
 		}
 	})
-	no := false
-	addresses := []string{l.Addr().String()}
-	err := web.Serve(l, server, &web.FlagConfig{
-		WebListenAddresses: &addresses, WebSystemdSocket: &no, WebConfigFile: &o.ConfigFile,
-	}, slog.New(slog.DiscardHandler))
+	err := serve(server, l, o)
 	if !stop() {
 		<-stopped
 	}
 	_ = server.Close()
+	_ = l.Close() // nothing served it if the web config file is bad
 	if errors.Is(err, http.ErrServerClosed) && ctx.Err() != nil {
 		return nil
 	}
 	return fmt.Errorf("serve %s: %w", l.Addr(), err)
+}
+
+// serve serves as the web config file says.
+func serve(server *http.Server, l net.Listener, o Options) error {
+	if o.ConfigFile == "" {
+		return server.Serve(l)
+	}
+	c, err := load(o.ConfigFile)
+	if err != nil {
+		return err
+	}
+	server.Handler = newGuard(o.Handler, o.ConfigFile, c.RateLimit, o.Log)
+	if !c.TLS.enabled() {
+		return server.Serve(l)
+	}
+	protocols := []string{"h2", "http/1.1"}
+	if !c.HTTP.HTTP2 {
+		server.Protocols = new(http.Protocols)
+		server.Protocols.SetHTTP1(true)
+		protocols = protocols[1:]
+	}
+	// Every connection reads the file again: certificates are renewed without us.
+	server.TLSConfig = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		c, err := load(o.ConfigFile)
+		if err != nil {
+			return nil, err
+		}
+		t, err := c.TLS.build()
+		if err == nil {
+			t.NextProtos = protocols
+		}
+		return t, err
+	}}
+	return server.ServeTLS(l, "", "")
 }
