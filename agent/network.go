@@ -66,28 +66,10 @@ func (a *Agent) startNetwork(w *serving) (*network, error) {
 	}
 	n := &network{a: a, node: node}
 	n.life, n.end = context.WithCancel(context.Background())
-	node.HandleOther(func(local, _ netip.AddrPort) tailnet.Handler {
-		if local.Port() < agentnet.FirstFreePort {
-			return nil
-		}
-		return func(c net.Conn) {
-			if err := agentnet.Splice(n.life, c, local.Port()); err != nil {
-				a.log.Debug("forward a port", "err", err)
-			}
-		}
-	})
-	ports := map[uint16]func(net.Listener) error{agentnet.PortSpeedtest: n.speedtests, agentnet.PortHTTP: n.serveHTTP()}
-	if w.ssh != nil {
-		ports[agentnet.PortSSH], ports[agentnet.PortStandardSSH] = w.ssh.ServeTrusted, w.ssh.ServeTrusted
-	}
-	if w.pty != nil {
-		ports[agentnet.PortTerminal] = w.pty.Serve
-	}
-	for port, serve := range ports {
-		if err := n.serve(port, serve); err != nil {
-			n.close()
-			return nil, err
-		}
+	node.HandleOther(n.handlers(w))
+	if err := n.serveHTTP(); err != nil {
+		n.close()
+		return nil, err
 	}
 	n.apply(m)
 	return n, nil
@@ -102,35 +84,54 @@ func (a *Agent) relayHeader() http.Header {
 	return h
 }
 
-// serve serves a port of the agent's addresses until the node is closed.
-func (n *network) serve(port uint16, f func(net.Listener) error) error {
-	l, err := n.node.Listen(port)
+// handlers chooses who serves a connection of a peer, by port.
+func (n *network) handlers(w *serving) func(local, remote netip.AddrPort) tailnet.Handler {
+	ports := map[uint16]tailnet.Handler{agentnet.PortSpeedtest: n.handler("speed test", agentnet.Speedtest)}
+	if w.ssh != nil {
+		ports[agentnet.PortSSH], ports[agentnet.PortStandardSSH] = w.ssh.HandleTrusted, w.ssh.HandleTrusted
+	}
+	if w.pty != nil {
+		ports[agentnet.PortTerminal] = w.pty.Handle
+	}
+	return func(local, _ netip.AddrPort) tailnet.Handler {
+		port := local.Port()
+		if h, ok := ports[port]; ok || port < agentnet.FirstFreePort {
+			return h
+		}
+		return n.handler("forward a port", func(ctx context.Context, c net.Conn) error { return agentnet.Splice(ctx, c, port) })
+	}
+}
+
+// handler serves a connection until it or the network ends.
+func (n *network) handler(what string, serve func(context.Context, net.Conn) error) tailnet.Handler {
+	return func(c net.Conn) {
+		if !n.enter() {
+			_ = c.Close()
+			return
+		}
+		defer n.wg.Done()
+		if err := serve(n.life, c); err != nil {
+			n.a.log.Debug(what, "err", err)
+		}
+	}
+}
+
+// enter says whether the network goes on; then wg waits for whoever entered.
+func (n *network) enter() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.closed {
+		n.wg.Add(1)
+	}
+	return !n.closed
+}
+
+// serveHTTP serves the HTTP API until the node is closed.
+func (n *network) serveHTTP() error {
+	l, err := n.node.Listen(agentnet.PortHTTP)
 	if err != nil {
 		return err
 	}
-	n.wg.Go(func() {
-		if err := f(l); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
-			n.a.log.Error("a port of the tailnet is no longer served", "port", port, "err", err)
-		}
-	})
-	return nil
-}
-
-func (n *network) speedtests(l net.Listener) error {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		n.wg.Go(func() {
-			if err := agentnet.Speedtest(n.life, c); err != nil {
-				n.a.log.Debug("speed test", "err", err)
-			}
-		})
-	}
-}
-
-func (n *network) serveHTTP() func(net.Listener) error {
 	debug := http.NewServeMux()
 	debug.Handle("/debug/prometheus", n.a.MetricsHandler())
 	debug.Handle("/", n.a.DebugHandler())
@@ -138,7 +139,12 @@ func (n *network) serveHTTP() func(net.Listener) error {
 		Handler:     agentnet.NewAPI(agentnet.Options{Debug: debug, HiddenPorts: n.a.hiddenPorts}),
 		ReadTimeout: agentnet.ReadTimeout, WriteTimeout: agentnet.WriteTimeout,
 	}
-	return n.http.Serve
+	n.wg.Go(func() {
+		if err := n.http.Serve(l); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			n.a.log.Error("the HTTP API is no longer served on the tailnet", "err", err)
+		}
+	})
+	return nil
 }
 
 // hiddenPorts are the agent's own, which are nobody's business.
@@ -201,12 +207,11 @@ func (a *Agent) probeForPage() {
 	}
 	old := time.Since(n.probed) > probeFresh
 	n.probing.Unlock()
-	if old {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if !n.closed {
-			n.wg.Go(func() { n.probe(n.life) })
-		}
+	if old && n.enter() {
+		go func() { // wg waits for it
+			defer n.wg.Done()
+			n.probe(n.life)
+		}()
 	}
 }
 

@@ -34,8 +34,6 @@ type HealthOptions struct {
 type Health struct {
 	log       *slog.Logger
 	transport http.RoundTripper
-	// updated says that the apps have changed.
-	updated chan struct{}
 
 	// mu guards the fields below.
 	mu   sync.Mutex
@@ -64,12 +62,12 @@ func NewHealth(o HealthOptions) *Health {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Health{log: o.Log, transport: o.Transport, updated: make(chan struct{}, 1)}
+	return &Health{log: o.Log, transport: o.Transport}
 }
 
-// Update replaces the apps by those of a manifest. An app that is known already
-// keeps the health that was found here; if the manifest says another, it will be
-// reported again.
+// Update replaces the apps by those of a manifest, for the next Run. An app that
+// is known already keeps the health that was found here; if the manifest says
+// another, it will be reported again.
 func (h *Health) Update(apps []*agentpb.WorkspaceApp) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -88,10 +86,6 @@ func (h *Health) Update(apps []*agentpb.WorkspaceApp) {
 			a.health, a.failures = old.health, old.failures
 		}
 		h.apps = append(h.apps, &a)
-	}
-	select {
-	case h.updated <- struct{}{}:
-	default:
 	}
 }
 
@@ -116,33 +110,24 @@ func (h *Health) tracked(m *agentpb.WorkspaceApp) (app, bool) {
 	return a, true
 }
 
-// Run probes and reports until ctx ends. Errors of reports are logged and the
-// report is repeated.
+// Run probes and reports until ctx ends, or returns at once if there are no apps.
+// Errors of reports are logged and the report is repeated.
 func (h *Health) Run(ctx context.Context, api HealthAPI) {
+	h.mu.Lock()
+	apps := h.apps
+	h.mu.Unlock()
+	if len(apps) == 0 {
+		return
+	}
 	transport := h.transport
 	if transport == nil {
 		own := &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 1}
 		defer own.CloseIdleConnections()
 		transport = own
 	}
-	for ctx.Err() == nil {
-		h.runApps(ctx, api, &http.Client{Transport: transport})
-	}
-}
-
-// runApps serves until the apps change or ctx ends.
-func (h *Health) runApps(ctx context.Context, api HealthAPI, client *http.Client) {
-	ctx, cancel := context.WithCancel(ctx)
-	h.mu.Lock()
-	select { // whatever was signalled is seen now
-	case <-h.updated:
-	default:
-	}
-	apps := h.apps
-	h.mu.Unlock()
+	client := &http.Client{Transport: transport}
 	var probes sync.WaitGroup
 	defer probes.Wait()
-	defer cancel()
 	for _, a := range apps {
 		if a.probed() {
 			probes.Go(func() { h.probe(ctx, client, a) })
@@ -154,8 +139,6 @@ func (h *Health) runApps(ctx context.Context, api HealthAPI, client *http.Client
 	for {
 		select {
 		case <-ctx.Done():
-			return
-		case <-h.updated:
 			return
 		case <-tick.C:
 			if err := h.report(ctx, api); ctx.Err() == nil {

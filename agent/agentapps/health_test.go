@@ -149,9 +149,14 @@ func TestHealth_ThresholdAndReports(t *testing.T) {
 		if d := diff([]*agentpb.BatchUpdateAppHealthRequest{{Updates: want.Updates[:1]}}, got); d != "" {
 			t.Errorf("reports of the second session (-want +got):\n%s", d)
 		}
-		// An update in the middle of a session takes effect at once.
+		cancel()
+		<-done
+		// The next session probes what its manifest says.
+		ctx, cancel = context.WithCancel(t.Context())
 		h.Update([]*agentpb.WorkspaceApp{webApp(a, time.Second, 2)})
 		app.well.Store(true)
+		done = make(chan struct{})
+		go func() { defer close(done); h.Run(ctx, s) }()
 		time.Sleep(2500 * time.Millisecond)
 		if r := s.healthReports(); r[len(r)-1].Updates[0].Health != agentpb.AppHealth_HEALTHY {
 			t.Errorf("last report %v", r[len(r)-1])
@@ -159,6 +164,18 @@ func TestHealth_ThresholdAndReports(t *testing.T) {
 		cancel()
 		<-done
 	})
+}
+
+// TestRun_NothingToDo: an agent without apps and metadata has no goroutine for them.
+func TestRun_NothingToDo(t *testing.T) {
+	NewHealth(HealthOptions{}).Run(t.Context(), &server{})
+	m, err := NewMetadata(MetadataOptions{Commands: shell(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Run(t.Context(), &server{}); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAsk(t *testing.T) {

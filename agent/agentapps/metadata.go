@@ -63,7 +63,7 @@ func NewMetadata(o MetadataOptions) (*Metadata, error) {
 	return &Metadata{log: o.Log, commands: o.Commands, slots: make(chan struct{}, o.MaxRunning)}, nil
 }
 
-// Update replaces the items by those of a manifest. An unchanged item keeps its
+// Update replaces the items by those of a manifest, for the next Run. An unchanged item keeps its
 // place in its interval; a key that comes back after it was gone, or that means
 // something else now, is collected afresh.
 func (m *Metadata) Update(descriptions []*agentpb.WorkspaceAgentMetadata_Description) {
@@ -90,8 +90,14 @@ func (m *Metadata) Update(descriptions []*agentpb.WorkspaceAgentMetadata_Descrip
 }
 
 // Run collects and reports until ctx ends (nil) or a report fails; then what was
-// not told stays for the next session.
+// not told stays for the next session. It returns at once if there are no items.
 func (m *Metadata) Run(ctx context.Context, api MetadataAPI) error {
+	m.mu.Lock()
+	none := len(m.items) == 0
+	m.mu.Unlock()
+	if none {
+		return nil
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	defer work.Wait()

@@ -147,7 +147,7 @@ func (s *Server) Serve(l net.Listener) error {
 		c, err := l.Accept()
 		switch {
 		case err == nil:
-			s.accept(c)
+			s.Handle(c)
 		case s.life.Err() != nil || errors.Is(err, net.ErrClosed):
 			return nil
 		case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED):
@@ -162,8 +162,9 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// accept starts serving c, within the bound.
-func (s *Server) accept(c net.Conn) {
+// Handle starts serving a connection, within the bound. It takes the connection
+// over and does not wait.
+func (s *Server) Handle(c net.Conn) {
 	s.mu.Lock()
 	full := s.conns >= s.o.MaxConnections
 	if full || s.closing {

@@ -11,10 +11,10 @@ import (
 )
 
 // RunCron runs the scripts that have a schedule when they are due, until ctx
-// ends or the Runner is closed, and returns when the last run has ended. A
-// script of which any run is still going, of whatever stage, is not started
-// again; that is counted. How the schedule follows the clock, its jumps and
-// daylight saving time is cron's business.
+// ends or the Runner is closed, and returns when the last run has ended; at once
+// if there are none. A script of which any run is still going, of whatever stage,
+// is not started again; that is counted. How the schedule follows the clock, its
+// jumps and daylight saving time is cron's business.
 func (r *Runner) RunCron(ctx context.Context) error {
 	if !r.enter() {
 		return ErrClosed
@@ -33,6 +33,9 @@ func (r *Runner) RunCron(ctx context.Context) error {
 			continue
 		}
 		r.schedule(ctx, c, j)
+	}
+	if len(c.Entries()) == 0 {
+		return nil
 	}
 	c.Start()
 	<-ctx.Done()

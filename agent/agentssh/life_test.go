@@ -110,14 +110,22 @@ func TestServer_HandshakeFailuresAreCounted(t *testing.T) {
 	eventually(t, "three failures", func() bool { return w.total("agent_ssh_server_failed_connections_total") == 3 })
 }
 
-func TestServer_TrustedListenerAsksForNoKey(t *testing.T) {
+func TestServer_TrustedConnectionsNeedNoKey(t *testing.T) {
 	w := newWorld(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- w.server.ServeTrusted(l) }()
+	defer l.Close()
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			w.server.HandleTrusted(nc)
+		}
+	}()
 	c, err := ssh.Dial("tcp", l.Addr().String(), &ssh.ClientConfig{User: "x", HostKeyCallback: ssh.InsecureIgnoreHostKey()})
 	if err != nil {
 		t.Fatal(err)
@@ -134,8 +142,13 @@ func TestServer_TrustedListenerAsksForNoKey(t *testing.T) {
 	if err := w.server.Close(ctx); err != nil {
 		t.Error(err)
 	}
-	if err := <-done; err != nil {
-		t.Errorf("serve = %v", err)
+	late, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	if n, err := late.Read(make([]byte, 1)); err == nil {
+		t.Errorf("a closed server said %d bytes", n)
 	}
 	if err := w.server.Serve(l); err != nil {
 		t.Errorf("serve after close = %v", err)

@@ -95,15 +95,13 @@ func (s *Server) checkKey(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permis
 	return nil, fmt.Errorf("key %s is not authorized", ssh.FingerprintSHA256(key))
 }
 
+// HandleTrusted starts serving a connection whose network has decided already who
+// may come in. It takes the connection over and does not wait.
+func (s *Server) HandleTrusted(nc net.Conn) { s.handle(nc, s.trusting) }
+
 // Serve lets in whoever Options.AuthorizedKeys allows, until Close (nil) or until
 // the listener breaks. It closes the listener.
-func (s *Server) Serve(l net.Listener) error { return s.serve(l, s.keyed) }
-
-// ServeTrusted lets in everybody who reaches the listener: the network behind it
-// has decided already.
-func (s *Server) ServeTrusted(l net.Listener) error { return s.serve(l, s.trusting) }
-
-func (s *Server) serve(l net.Listener, config *ssh.ServerConfig) error {
+func (s *Server) Serve(l net.Listener) error {
 	defer l.Close()
 	s.mu.Lock()
 	if s.closing {
@@ -131,15 +129,31 @@ func (s *Server) serve(l net.Listener, config *ssh.ServerConfig) error {
 		if err != nil {
 			return fmt.Errorf("accept ssh connections on %s: %w", l.Addr(), err)
 		}
-		if !s.admit() {
-			nc.Close()
-			continue
-		}
-		s.wg.Go(func() {
-			defer s.dismiss()
-			s.serveConn(nc, config)
-		})
+		s.handle(nc, s.keyed)
 	}
+}
+
+// handle starts serving a connection within the bound.
+func (s *Server) handle(nc net.Conn, config *ssh.ServerConfig) {
+	s.mu.Lock()
+	full := s.conns >= s.o.MaxConns
+	if full || s.closing {
+		s.mu.Unlock()
+		nc.Close()
+		if full {
+			s.o.Tally.Drop(stats.DropSSHConnections, 1)
+			s.log.Warn("too many ssh connections, one was refused", "limit", s.o.MaxConns)
+		}
+		return
+	}
+	s.conns++
+	s.wg.Go(func() {
+		s.serveConn(nc, config)
+		s.mu.Lock()
+		s.conns--
+		s.mu.Unlock()
+	})
+	s.mu.Unlock()
 }
 
 // acceptRetrying waits out a shortage of descriptors, which would otherwise end
@@ -156,24 +170,6 @@ func acceptRetrying(ctx context.Context, l net.Listener) (net.Conn, error) {
 			return nil, err
 		}
 	}
-}
-
-func (s *Server) admit() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.conns >= s.o.MaxConns {
-		s.o.Tally.Drop(stats.DropSSHConnections, 1)
-		s.log.Warn("too many ssh connections, one was refused", "limit", s.o.MaxConns)
-		return false
-	}
-	s.conns++
-	return true
-}
-
-func (s *Server) dismiss() {
-	s.mu.Lock()
-	s.conns--
-	s.mu.Unlock()
 }
 
 // Close refuses new connections, ends the sessions without an exit status, hangs

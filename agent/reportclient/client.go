@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"storj.io/drpc"
@@ -73,7 +72,8 @@ type Client struct {
 	logs        *logQueue
 	connections *connectionQueue
 	timings     *timingQueue
-	banners     atomic.Pointer[[]*agentpb.BannerConfig]
+	banners     *banners
+	wake        signal // something waits for deliver
 	health      health
 	// open dials; tests replace it.
 	open func(context.Context) (drpc.Conn, error)
@@ -110,18 +110,21 @@ func New(o Options) (*Client, error) {
 	if o.ReconnectMax <= 0 {
 		o.ReconnectMax = 10 * time.Second
 	}
+	wake := newSignal()
 	c := &Client{
 		o:           o,
 		log:         o.Log,
-		lifecycle:   newLifecycle(o.Tally),
-		logs:        newLogQueue(o.Tally),
-		connections: newConnectionQueue(o.Tally),
-		timings:     newTimingQueue(o.Tally),
+		wake:        wake,
+		lifecycle:   newLifecycle(o.Tally, wake),
+		logs:        newLogQueue(o.Tally, wake),
+		connections: newConnectionQueue(o.Tally, wake),
+		timings:     newTimingQueue(o.Tally, wake),
 	}
 	c.reporter = newReporter(o.Tally, o.Outbox, o.Log, &c.health)
 	c.reporter.before = o.BeforeWindow
 	c.open = c.dial
 	c.shutdown, c.beginShutdown = context.WithCancel(context.Background())
+	c.banners = &banners{until: c.shutdown, log: o.Log}
 	return c, nil
 }
 
@@ -136,7 +139,7 @@ func (c *Client) Run(ctx context.Context) {
 	if c.o.OnReinit != nil {
 		work.Go(func() { c.watchReinit(ctx) })
 	}
-	work.Go(func() { c.keepSession(ctx) })
+	c.keepSession(ctx)
 	work.Wait()
 }
 
@@ -170,11 +173,3 @@ func (c *Client) keepSession(ctx context.Context) {
 // BeginShutdown ends the routines that a stopping agent no longer needs. Reports,
 // lifecycle states, logs and connection reports go on.
 func (c *Client) BeginShutdown() { c.beginShutdown() }
-
-// Banners returns the announcement banners that the server last named.
-func (c *Client) Banners() []*agentpb.BannerConfig {
-	if b := c.banners.Load(); b != nil {
-		return *b
-	}
-	return nil
-}

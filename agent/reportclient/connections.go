@@ -2,7 +2,6 @@ package reportclient
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -10,8 +9,6 @@ import (
 
 	"github.com/worktally/worktally/agent/stats"
 	"github.com/worktally/worktally/internal/appname"
-	"github.com/worktally/worktally/internal/retry"
-	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/agentpb"
 )
 
@@ -38,8 +35,8 @@ type connectionQueue struct {
 	queue *queue[*agentpb.Connection]
 }
 
-func newConnectionQueue(t *stats.Tally) *connectionQueue {
-	return &connectionQueue{tally: t, queue: newQueue[*agentpb.Connection](maxConnectionReports)}
+func newConnectionQueue(t *stats.Tally, wake signal) *connectionQueue {
+	return &connectionQueue{tally: t, queue: newQueue[*agentpb.Connection](maxConnectionReports, wake)}
 }
 
 // ReportConnection queues a report; it never blocks.
@@ -78,42 +75,21 @@ func connectionType(f appname.Family) agentpb.Connection_Type {
 	return agentpb.Connection_SSH
 }
 
-// send delivers the reports in order. One that the server refuses is dropped and
-// counted; one that the session lost is sent again in the next.
-func (q *connectionQueue) send(ctx context.Context, api agentpb.DRPCAgentClient) error {
-	for {
-		m, err := q.queue.head(ctx)
-		if err != nil {
-			return err
-		}
-		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-		_, err = api.ReportConnection(callCtx, &agentpb.ReportConnectionRequest{Connection: m})
-		cancel()
-		if drop, err := refused(ctx, err); err != nil {
-			return fmt.Errorf("report connection: %w", err)
-		} else if drop {
-			q.tally.Drop(stats.DropConnectionReports, 1)
-		}
-		q.queue.pop()
+// next is a sender's.
+func (q *connectionQueue) next(ctx context.Context, api agentpb.DRPCAgentClient) (sent bool, due time.Time, err error) {
+	m, ok := q.queue.head()
+	if !ok {
+		return false, due, nil
 	}
+	if _, err := api.ReportConnection(ctx, &agentpb.ReportConnectionRequest{Connection: m}); err != nil {
+		return false, due, err
+	}
+	q.queue.pop()
+	return true, due, nil
 }
 
-// pause keeps a failing sender from spinning.
-const pause = time.Second
-
-// refused sorts the error of a call whose content the server may not like: drop
-// says that the server answered and will not take it. Any other error is the
-// session's. A lost session may look like a refusal for a moment, so it is given
-// the time to be noticed.
-func refused(ctx context.Context, err error) (drop bool, sessionErr error) {
-	if err == nil {
-		return false, nil
-	}
-	if wire.IsUnimplemented(err) {
-		return true, nil
-	}
-	if waitErr := retry.Sleep(ctx, pause); waitErr != nil {
-		return false, err
-	}
-	return true, nil
+// drop is a sender's.
+func (q *connectionQueue) drop() {
+	q.tally.Drop(stats.DropConnectionReports, 1)
+	q.queue.pop()
 }

@@ -2,8 +2,8 @@ package reportclient
 
 import (
 	"context"
-	"fmt"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -20,9 +20,9 @@ type lifecycle struct {
 	last agentpb.Lifecycle_State
 }
 
-func newLifecycle(t *stats.Tally) *lifecycle {
+func newLifecycle(t *stats.Tally, wake signal) *lifecycle {
 	// There are nine states and none is reported twice.
-	return &lifecycle{tally: t, queue: newQueue[*agentpb.Lifecycle](16), last: agentpb.Lifecycle_CREATED}
+	return &lifecycle{tally: t, queue: newQueue[*agentpb.Lifecycle](16, wake), last: agentpb.Lifecycle_CREATED}
 }
 
 // SetLifecycle enters a state now. Going back is ignored.
@@ -42,18 +42,15 @@ func (c *Client) SetLifecycle(s agentpb.Lifecycle_State) {
 // LifecycleReported waits until every state has been reported.
 func (c *Client) LifecycleReported(ctx context.Context) error { return c.lifecycle.queue.drained(ctx) }
 
-func (l *lifecycle) send(ctx context.Context, api agentpb.DRPCAgentClient) error {
-	for {
-		state, err := l.queue.head(ctx)
-		if err != nil {
-			return err
-		}
-		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-		_, err = api.UpdateLifecycle(callCtx, &agentpb.UpdateLifecycleRequest{Lifecycle: state})
-		cancel()
-		if err != nil {
-			return fmt.Errorf("update lifecycle: %w", err)
-		}
-		l.queue.pop()
+// next is a sender's.
+func (l *lifecycle) next(ctx context.Context, api agentpb.DRPCAgentClient) (sent bool, due time.Time, err error) {
+	state, ok := l.queue.head()
+	if !ok {
+		return false, time.Time{}, nil
 	}
+	if _, err := api.UpdateLifecycle(ctx, &agentpb.UpdateLifecycleRequest{Lifecycle: state}); err != nil {
+		return false, time.Time{}, err
+	}
+	l.queue.pop()
+	return true, time.Time{}, nil
 }

@@ -2,7 +2,6 @@ package reportclient
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +19,6 @@ const (
 	maxLogBytes   = 1 << 20 // queued over all sources, so in one batch and one line too
 	logOverhead   = 21
 	logFlushAfter = time.Second
-	logCheckEvery = 250 * time.Millisecond
 	invalidText   = "\u274C"
 )
 
@@ -34,6 +32,7 @@ type LogLine struct {
 // logQueue holds the lines that the server has not taken yet, by source.
 type logQueue struct {
 	tally *stats.Tally
+	wake  signal
 
 	// mu guards everything below.
 	mu      sync.Mutex
@@ -51,7 +50,9 @@ type logSource struct {
 	urgent  bool
 }
 
-func newLogQueue(t *stats.Tally) *logQueue { return &logQueue{tally: t, changed: make(chan struct{})} }
+func newLogQueue(t *stats.Tally, wake signal) *logQueue {
+	return &logQueue{tally: t, wake: wake, changed: make(chan struct{})}
+}
 
 // Log queues a line; it never blocks. Lines beyond 1 MiB of waiting output are
 // dropped and counted.
@@ -67,6 +68,9 @@ func (c *Client) Log(source uuid.UUID, line LogLine) {
 	q.bytes += logSize(text)
 	s := q.sourceLocked(source)
 	s.lines = append(s.lines, &agentpb.Log{CreatedAt: timestamppb.New(line.Time), Output: text, Level: line.Level})
+	if len(s.lines) == 1 {
+		q.wake.poke()
+	}
 }
 
 // logSize is what a line counts for, wherever it is bounded.
@@ -82,6 +86,7 @@ func (c *Client) LogsSent(ctx context.Context) error {
 			s.urgent = true
 		}
 		q.mu.Unlock()
+		q.wake.poke()
 		if left == 0 {
 			return nil
 		}
@@ -105,30 +110,25 @@ func (q *logQueue) sourceLocked(id uuid.UUID) *logSource {
 	return s
 }
 
-// dueLocked returns the source that waits longest, if one is due.
-func (q *logQueue) dueLocked(now time.Time) *logSource {
-	var due *logSource
-	for _, s := range q.sources {
-		if len(s.lines) == 0 || !s.urgent && now.Sub(s.flushed) < logFlushAfter {
-			continue
-		}
-		if due == nil || s.flushed.Before(due.flushed) {
-			due = s
-		}
-	}
-	return due
-}
-
-// batch returns the next lines to send and their source.
-func (q *logQueue) batch(now time.Time) (*logSource, []*agentpb.Log) {
+// batch returns the lines of the source that waits longest, if they are due, or
+// when they will be.
+func (q *logQueue) batch(now time.Time) (s *logSource, lines []*agentpb.Log, due time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s := q.dueLocked(now)
-	if s == nil {
-		return nil, nil
+	for _, o := range q.sources {
+		at := o.flushed.Add(logFlushAfter)
+		if o.urgent {
+			at = o.flushed
+		}
+		if len(o.lines) > 0 && (s == nil || at.Before(due)) {
+			s, due = o, at
+		}
+	}
+	if s == nil || now.Before(due) {
+		return nil, nil, due
 	}
 	// All that may wait fits into one batch.
-	return s, slices.Clip(s.lines)
+	return s, slices.Clip(s.lines), due
 }
 
 func (q *logQueue) sent(s *logSource, lines []*agentpb.Log, full bool) {
@@ -152,27 +152,16 @@ func (q *logQueue) sent(s *logSource, lines []*agentpb.Log, full bool) {
 	q.changed = make(chan struct{})
 }
 
-func (q *logQueue) send(ctx context.Context, api agentpb.DRPCAgentClient) error {
-	tick := time.NewTicker(logCheckEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		for {
-			source, lines := q.batch(time.Now())
-			if source == nil {
-				break
-			}
-			callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-			resp, err := api.BatchCreateLogs(callCtx, &agentpb.BatchCreateLogsRequest{LogSourceId: source.id[:], Logs: lines})
-			cancel()
-			if err != nil {
-				return fmt.Errorf("send logs: %w", err)
-			}
-			q.sent(source, lines, resp.GetLogLimitExceeded())
-		}
+// next is a sender's.
+func (q *logQueue) next(ctx context.Context, api agentpb.DRPCAgentClient) (sent bool, due time.Time, err error) {
+	source, lines, due := q.batch(time.Now())
+	if source == nil {
+		return false, due, nil
 	}
+	resp, err := api.BatchCreateLogs(ctx, &agentpb.BatchCreateLogsRequest{LogSourceId: source.id[:], Logs: lines})
+	if err != nil {
+		return false, time.Time{}, err
+	}
+	q.sent(source, lines, resp.GetLogLimitExceeded())
+	return true, time.Time{}, nil
 }

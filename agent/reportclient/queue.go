@@ -11,12 +11,26 @@ type queue[T any] struct {
 	mu    sync.Mutex
 	items []T
 	limit int
-	// changed is closed and replaced whenever the queue changes.
+	// wake is poked when there is something to send.
+	wake signal
+	// changed is closed and replaced whenever the queue gets shorter.
 	changed chan struct{}
 }
 
-func newQueue[T any](limit int) *queue[T] {
-	return &queue[T]{limit: limit, changed: make(chan struct{})}
+func newQueue[T any](limit int, wake signal) *queue[T] {
+	return &queue[T]{limit: limit, wake: wake, changed: make(chan struct{})}
+}
+
+// signal wakes the one who waits for it; it holds one poke.
+type signal chan struct{}
+
+func newSignal() signal { return make(signal, 1) }
+
+func (s signal) poke() {
+	select {
+	case s <- struct{}{}:
+	default: // it is awake
+	}
 }
 
 // put adds an item and says whether there was room.
@@ -27,32 +41,18 @@ func (q *queue[T]) put(item T) bool {
 		return false
 	}
 	q.items = append(q.items, item)
-	q.signalLocked()
+	q.wake.poke()
 	return true
 }
 
-func (q *queue[T]) signalLocked() {
-	close(q.changed)
-	q.changed = make(chan struct{})
-}
-
-// head waits for the first item and leaves it in the queue.
-func (q *queue[T]) head(ctx context.Context) (item T, err error) {
-	for {
-		q.mu.Lock()
-		changed := q.changed
-		if len(q.items) > 0 {
-			item = q.items[0]
-			q.mu.Unlock()
-			return item, nil
-		}
-		q.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return item, ctx.Err()
-		}
+// head returns the first item and leaves it in the queue.
+func (q *queue[T]) head() (item T, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.items) == 0 {
+		return item, false
 	}
+	return q.items[0], true
 }
 
 // pop removes the head. Only the one sender of a queue calls it.
@@ -63,7 +63,8 @@ func (q *queue[T]) pop() {
 		var zero T
 		q.items[0] = zero
 		q.items = q.items[1:]
-		q.signalLocked()
+		close(q.changed)
+		q.changed = make(chan struct{})
 	}
 }
 

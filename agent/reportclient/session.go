@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,19 +35,7 @@ func (c *Client) session(ctx context.Context, reconnect bool) (established bool,
 	c.log.Info("session with the server established", "api_version", apiVersion, "reconnect", reconnect)
 	g, ctx := errgroup.WithContext(ctx)
 	s := &session{c: c, api: api}
-	g.Go(func() error {
-		select {
-		case <-conn.Closed():
-			return io.EOF
-		case <-ctx.Done():
-			return nil
-		}
-	})
-	s.run(ctx, g, "lifecycle", c.lifecycle.send)
-	s.run(ctx, g, "logs", c.logs.send)
-	s.run(ctx, g, "connection reports", c.connections.send)
-	s.run(ctx, g, "script timings", c.timings.send)
-	s.runUntilShutdown(ctx, g, "banners", c.refreshBanners)
+	g.Go(func() error { return c.deliver(ctx, api, conn.Closed()) })
 	g.Go(func() error {
 		if err := c.takeManifest(ctx, api, manifest); err != nil {
 			return err
@@ -159,31 +146,4 @@ func (c *Client) takeManifest(ctx context.Context, api agentpb.DRPCAgentClient, 
 		return fmt.Errorf("update startup: %w", err)
 	}
 	return nil
-}
-
-// bannerInterval is how often the banners are asked for.
-const bannerInterval = 2 * time.Minute
-
-func (c *Client) refreshBanners(ctx context.Context, api agentpb.DRPCAgentClient) error {
-	tick := time.NewTicker(bannerInterval)
-	defer tick.Stop()
-	for {
-		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-		resp, err := api.GetAnnouncementBanners(callCtx, &agentpb.GetAnnouncementBannersRequest{})
-		cancel()
-		switch {
-		case err == nil:
-			b := resp.GetAnnouncementBanners()
-			c.banners.Store(&b)
-		case ctx.Err() != nil || wire.IsUnimplemented(err):
-			return err
-		default:
-			c.log.Warn("get announcement banners", "err", err)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }

@@ -2,7 +2,7 @@ package reportclient
 
 import (
 	"context"
-	"fmt"
+	"time"
 
 	"github.com/worktally/worktally/agent/stats"
 	"github.com/worktally/worktally/wire/agentpb"
@@ -16,8 +16,8 @@ type timingQueue struct {
 	queue *queue[*agentpb.Timing]
 }
 
-func newTimingQueue(t *stats.Tally) *timingQueue {
-	return &timingQueue{tally: t, queue: newQueue[*agentpb.Timing](maxTimings)}
+func newTimingQueue(t *stats.Tally, wake signal) *timingQueue {
+	return &timingQueue{tally: t, queue: newQueue[*agentpb.Timing](maxTimings, wake)}
 }
 
 // ReportTiming queues the timing of an ended script run; it never blocks.
@@ -27,20 +27,21 @@ func (c *Client) ReportTiming(t *agentpb.Timing) {
 	}
 }
 
-func (q *timingQueue) send(ctx context.Context, api agentpb.DRPCAgentClient) error {
-	for {
-		t, err := q.queue.head(ctx)
-		if err != nil {
-			return err
-		}
-		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-		_, err = api.ScriptCompleted(callCtx, &agentpb.WorkspaceAgentScriptCompletedRequest{Timing: t})
-		cancel()
-		if drop, err := refused(ctx, err); err != nil {
-			return fmt.Errorf("report script timing: %w", err)
-		} else if drop {
-			q.tally.Drop(stats.DropScriptTimings, 1)
-		}
-		q.queue.pop()
+// next is a sender's.
+func (q *timingQueue) next(ctx context.Context, api agentpb.DRPCAgentClient) (sent bool, due time.Time, err error) {
+	t, ok := q.queue.head()
+	if !ok {
+		return false, due, nil
 	}
+	if _, err := api.ScriptCompleted(ctx, &agentpb.WorkspaceAgentScriptCompletedRequest{Timing: t}); err != nil {
+		return false, due, err
+	}
+	q.queue.pop()
+	return true, due, nil
+}
+
+// drop is a sender's.
+func (q *timingQueue) drop() {
+	q.tally.Drop(stats.DropScriptTimings, 1)
+	q.queue.pop()
 }
