@@ -194,3 +194,37 @@ func TestTailnet_KilledClientIsForgotten_A05(t *testing.T) {
 	l.await(sessions(0))
 	t.Logf("the session of a killed client ended after %s", time.Since(killed).Round(time.Second))
 }
+
+// TestTailnet_SmallMTU_A06: a network whose packets are smaller than those of the
+// tunnel is slower, and works.
+func TestTailnet_SmallMTU_A06(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, false)
+	l.in("agent", "ip", "link", "set", "eth0", "mtu", "1280")
+	l.in("client", "ip", "link", "set", "eth0", "mtu", "1280")
+	l.startServer()
+	l.startAgent()
+	l.awaitPath("p2p via 10.77.0.2:")
+	began := time.Now()
+	if err := l.download(2 << 20); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("2 MiB took %s", time.Since(began))
+}
+
+// TestTailnet_SmallMTUBehindARouter_A07: only the router knows that the packets
+// are too large, and tells.
+func TestTailnet_SmallMTUBehindARouter_A07(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, true)
+	l.in("router", "ip", "link", "set", "inside", "mtu", "1280")
+	l.in("client", "ip", "link", "set", "eth0", "mtu", "1280")
+	l.startServer()
+	l.startAgent()
+	l.awaitPath("p2p via 10.77.0.2:")
+	began := time.Now()
+	if err := l.download(2 << 20); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("2 MiB took %s", time.Since(began))
+}

@@ -51,6 +51,7 @@ type Node struct {
 	relays  *relays
 	self    *publisher
 	peers   *peers
+	width   width
 
 	blockDirect atomic.Bool
 	closeOnce   sync.Once
@@ -69,7 +70,7 @@ func New(o Options) (n *Node, err error) {
 	if o.ID != uuid.Nil {
 		n.nodeID = agentNodeID(o.ID)
 	}
-	n.peers = newPeers(n)
+	n.peers, n.width.n = newPeers(n), n
 	if err := n.startEngine(); err != nil {
 		n.Close()
 		return nil, fmt.Errorf("tailnet: %w", err)
@@ -89,7 +90,7 @@ func (n *Node) startEngine() (err error) {
 	n.dialer.SetBus(n.bus)
 	n.engine, err = wgengine.NewUserspaceEngine(logf, wgengine.Config{
 		EventBus: n.bus, NetMon: n.monitor, HealthTracker: n.health, Dialer: n.dialer, Metrics: new(usermetric.Registry),
-		ListenPort: n.o.ListenPort, ExtraRootCAs: n.o.ExtraRootCAs,
+		ControlKnobs: &n.width.knobs, ListenPort: n.o.ListenPort, ExtraRootCAs: n.o.ExtraRootCAs,
 		SetSubsystem: func(v any) {
 			switch v := v.(type) {
 			case *magicsock.Conn:
@@ -192,6 +193,7 @@ func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
 		close(n.closed)
 		n.peers.close()
+		n.width.close()
 		if n.self != nil {
 			n.self.close()
 		}

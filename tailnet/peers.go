@@ -138,6 +138,9 @@ func (p *peers) notePath(_ ipproto.Proto, peer, through netip.AddrPort, _, _ int
 	}
 	if known.path.Load() != path {
 		known.path.Store(path)
+		if path == uint32(PathP2P) {
+			p.n.width.check(through)
+		}
 	}
 }
 

@@ -39,6 +39,9 @@ func (n *Node) Ping(ctx context.Context, to netip.Addr) (PingResult, error) {
 		result := PingResult{RoundTrip: time.Duration(r.LatencySeconds * float64(time.Second)), Endpoint: r.Endpoint, Region: r.DERPRegionID}
 		if r.Endpoint != "" {
 			result.Path = PathP2P
+			if at, err := netip.ParseAddrPort(r.Endpoint); err == nil {
+				n.width.check(at) // a router may have told meanwhile
+			}
 		}
 		return result, nil
 	case <-ctx.Done():

@@ -32,7 +32,7 @@ const (
 	sendWindow    = 2 << 20
 	receiveWindow = 1 << 20
 	outQueue      = 128
-	maxSegments   = 32 << 10
+	maxSegments   = 1<<16 - 1
 )
 
 // ipStack is the TCP/IP stack of a node. Packets from peers come in through the

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package tailnet
+
+import "net/netip"
+
+// pathMTU: elsewhere there is no offload that would have to be kept off.
+func pathMTU(netip.AddrPort) (int, error) { return wireMTU, nil }
