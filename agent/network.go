@@ -55,7 +55,7 @@ func (c tailnetTally) Packets(p *tailnet.Peer, proto uint8, local, remote netip.
 func (a *Agent) startNetwork(w *serving) (*network, error) {
 	m := a.manifest.Load()
 	o := tailnet.Options{
-		ID: uuid.UUID(m.GetAgentId()), AccessURL: a.o.URL, ListenPort: a.o.TailnetListenPort, Counter: tailnetTally{a.tally}, Log: a.log,
+		ID: uuid.UUID(m.GetAgentId()), AccessURL: a.o.URL, ListenPort: a.o.TailnetListenPort, Counter: tailnetTally{a.tally}, ControlPort: agentnet.PortHTTP, Log: a.log,
 	}
 	if a.o.Header != nil {
 		o.RelayHeader = a.relayHeader
@@ -67,6 +67,7 @@ func (a *Agent) startNetwork(w *serving) (*network, error) {
 	n := &network{a: a, node: node}
 	n.life, n.end = context.WithCancel(context.Background())
 	node.HandleOther(n.handlers(w))
+	node.HandleDatagrams(n.datagramHandler())
 	if err := n.serveHTTP(); err != nil {
 		n.close()
 		return nil, err
@@ -99,6 +100,27 @@ func (n *network) handlers(w *serving) func(local, remote netip.AddrPort) tailne
 			return h
 		}
 		return n.handler("forward a port", func(ctx context.Context, c net.Conn) error { return agentnet.Splice(ctx, c, port) })
+	}
+}
+
+// maxDatagramForwards bounds the pairs of UDP ports that are forwarded at a time;
+// each has two buffers of 64 KiB.
+const maxDatagramForwards = 256
+
+// datagramHandler forwards UDP to the loopback.
+func (n *network) datagramHandler() func(local, remote netip.AddrPort) tailnet.Handler {
+	slots := make(chan struct{}, maxDatagramForwards)
+	return func(local, _ netip.AddrPort) tailnet.Handler {
+		return n.handler("forward a UDP port", func(ctx context.Context, c net.Conn) error {
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+				return agentnet.SpliceDatagrams(ctx, c, local.Port())
+			default:
+				n.a.tally.Drop(stats.DropForwards, 1)
+				return c.Close()
+			}
+		})
 	}
 }
 
@@ -235,6 +257,9 @@ func (n *network) pingAll(ctx context.Context) stats.Peers {
 				found.P2P++
 			} else {
 				found.DERP++
+			}
+			if !peer.Person() {
+				found.Control++
 			}
 			n.a.tally.RoundTrip(stats.Path(r.Path.String()), r.RoundTrip)
 		})

@@ -79,6 +79,7 @@ func addGauges(w adder, g stats.Gauges) {
 	}
 	w.add("coderd_agentstats_currently_reachable_peers", float64(g.Peers.P2P), label("connection_type", "p2p"))
 	w.add("coderd_agentstats_currently_reachable_peers", float64(g.Peers.DERP), label("connection_type", "derp"))
+	w.add("agent_reachable_control_peers", float64(g.Peers.Control))
 	if g.Peers.Measured > 0 {
 		w.add("coderd_agentstats_connection_median_latency_seconds", g.Peers.MedianLatency.Seconds())
 	}

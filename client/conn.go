@@ -104,6 +104,12 @@ func (c *Conn) DialPort(ctx context.Context, port uint16) (net.Conn, error) {
 	return c.node.DialTCP(ctx, netip.AddrPortFrom(c.Addr(), port))
 }
 
+// DialDatagrams returns a connection that exchanges datagrams with a UDP port of the
+// workspace: one for each Read and Write.
+func (c *Conn) DialDatagrams(ctx context.Context, port uint16) (net.Conn, error) {
+	return c.node.DialUDP(ctx, netip.AddrPortFrom(c.Addr(), port))
+}
+
 // Ping measures the round trip to the agent.
 func (c *Conn) Ping(ctx context.Context) (tailnet.PingResult, error) {
 	return c.node.Ping(ctx, c.Addr())

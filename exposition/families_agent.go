@@ -67,6 +67,8 @@ func agentFamilies() []Family {
 			Help: "Sessions ended, by the compatible gauge that counted them and why they ended."},
 		{Name: "agent_session_duration_seconds", Type: Histogram, Labels: []string{"family"},
 			Help: "Length of ended sessions."},
+		{Name: "agent_reachable_control_peers", Type: Gauge, Zeros: [][]string{},
+			Help: "Peers that answered the last pings and have asked for nothing but the agent's HTTP API so far, as the control plane's own peers do; they are part of coderd_agentstats_currently_reachable_peers."},
 		{Name: "agent_peer_round_trip_seconds", Type: Histogram, Labels: []string{"path"},
 			Help: "Round trips of pings to active peers of the tailnet, by the path they took."},
 		{Name: "agent_script_runs_total", Type: Counter, Labels: []string{"stage", "status"},

@@ -3,6 +3,7 @@ package tailnet
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -10,7 +11,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
@@ -22,17 +25,24 @@ const (
 )
 
 // Handler serves a connection to a port that nobody listens on and closes it.
-// Returning nil from the function that chose it refuses the connection.
+// Returning nil from the function that chose it refuses the connection. A
+// connection of UDP delivers one datagram for each Read and sends one for each
+// Write.
 type Handler func(net.Conn)
 
 // ports are the listeners of a node.
 type ports struct {
 	mu        sync.Mutex
 	listeners map[uint16]*listener
-	fallback  func(local, remote netip.AddrPort) Handler
-	open      map[*conn]struct{}
-	closed    bool
+	fallback  chooser
+	datagrams chooser
+	// open are the connections by peer.
+	open   map[io.Closer]netip.Addr
+	closed bool
 }
+
+// chooser returns who serves a connection, nil for nobody.
+type chooser func(local, remote netip.AddrPort) Handler
 
 // Listen accepts connections to a port of all the node's addresses.
 func (n *Node) Listen(port uint16) (net.Listener, error) {
@@ -67,23 +77,28 @@ func (n *Node) DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s over the tailnet: %w", to, err)
 	}
-	return n.stack.ports.track(c, to.Addr())
+	t := &conn{TCPConn: c, ports: &n.stack.ports}
+	if !t.ports.track(t, to.Addr()) {
+		_ = c.Close()
+		return nil, errClosed
+	}
+	return t, nil
 }
 
 // installForwarder decides about every connection that peers open.
 func (s *ipStack) installForwarder() {
-	s.ports.listeners, s.ports.open = make(map[uint16]*listener), make(map[*conn]struct{})
+	s.ports.listeners, s.ports.open = make(map[uint16]*listener), make(map[io.Closer]netip.Addr)
 	f := tcp.NewForwarder(s.ip, 0, maxHalfOpen, s.accept)
 	s.ip.SetTransportProtocolHandler(tcp.ProtocolNumber, f.HandlePacket)
+	u := udp.NewForwarder(s.ip, s.acceptDatagram)
+	s.ip.SetTransportProtocolHandler(udp.ProtocolNumber, u.HandlePacket)
 }
 
 // accept runs in a goroutine of its own for each SYN.
 func (s *ipStack) accept(r *tcp.ForwarderRequest) {
-	id := r.ID()
-	local := netip.AddrPortFrom(addrOf(id.LocalAddress), id.LocalPort)
-	remote := netip.AddrPortFrom(addrOf(id.RemoteAddress), id.RemotePort)
+	local, remote := ends(r.ID())
 	s.ports.mu.Lock()
-	l, fallback := s.ports.listeners[id.LocalPort], s.ports.fallback
+	l, fallback := s.ports.listeners[local.Port()], s.ports.fallback
 	s.ports.mu.Unlock()
 	var handle Handler
 	switch {
@@ -104,11 +119,18 @@ func (s *ipStack) accept(r *tcp.ForwarderRequest) {
 	}
 	r.Complete(false)
 	ep.SocketOptions().SetKeepAlive(true)
-	c, trackErr := s.ports.track(gonet.NewTCPConn(&queue, ep), remote.Addr())
-	if trackErr != nil {
+	c := &conn{TCPConn: gonet.NewTCPConn(&queue, ep), ports: &s.ports}
+	if !s.ports.track(c, remote.Addr()) {
+		_ = c.TCPConn.Close()
 		return
 	}
+	s.n.peers.opened(remote.Addr(), local.Port())
 	handle(c)
+}
+
+// ends returns both sides of a connection.
+func ends(id stack.TransportEndpointID) (local, remote netip.AddrPort) {
+	return netip.AddrPortFrom(addrOf(id.LocalAddress), id.LocalPort), netip.AddrPortFrom(addrOf(id.RemoteAddress), id.RemotePort)
 }
 
 func addrOf(a tcpip.Address) netip.Addr {
@@ -116,26 +138,30 @@ func addrOf(a tcpip.Address) netip.Addr {
 	return addr
 }
 
-// track remembers a connection, so that it ends with its peer.
-func (p *ports) track(c *gonet.TCPConn, remote netip.Addr) (*conn, error) {
-	t := &conn{TCPConn: c, ports: p, peer: remote}
+// track remembers a connection, so that it ends with its peer, and says whether
+// there still is a node for it.
+func (p *ports) track(c io.Closer, remote netip.Addr) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		_ = c.Close()
-		return nil, errClosed
+	if !p.closed {
+		p.open[c] = remote
 	}
-	p.open[t] = struct{}{}
-	return t, nil
+	return !p.closed
+}
+
+func (p *ports) untrack(c io.Closer) {
+	p.mu.Lock()
+	delete(p.open, c)
+	p.mu.Unlock()
 }
 
 // dropPeer ends the connections with the addresses of a peer that is gone:
 // otherwise the stack would send into nothing for minutes.
 func (p *ports) dropPeer(gone func(netip.Addr) bool) {
 	p.mu.Lock()
-	var ended []*conn
-	for c := range p.open {
-		if gone(c.peer) {
+	var ended []io.Closer
+	for c, peer := range p.open {
+		if gone(peer) {
 			ended = append(ended, c)
 		}
 	}
@@ -157,18 +183,15 @@ func (p *ports) close() {
 	p.dropPeer(func(netip.Addr) bool { return true })
 }
 
-// conn is a connection of the node.
+// conn is a TCP connection of the node.
 type conn struct {
 	*gonet.TCPConn
 	ports *ports
-	peer  netip.Addr
 }
 
 // Close ends the connection.
 func (c *conn) Close() error {
-	c.ports.mu.Lock()
-	delete(c.ports.open, c)
-	c.ports.mu.Unlock()
+	c.ports.untrack(c)
 	return c.TCPConn.Close()
 }
 

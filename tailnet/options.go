@@ -33,6 +33,9 @@ type Options struct {
 	ListenPort uint16
 	// ExtraRootCAs are trusted for relays beside the system's.
 	ExtraRootCAs *x509.CertPool
+	// ControlPort is where a control plane asks the node about itself; 0 means that
+	// there is no such port. Peers that open another one are people's.
+	ControlPort uint16
 	// Counter counts packets; nil counts none.
 	Counter Counter
 	Log     *slog.Logger

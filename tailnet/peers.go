@@ -43,12 +43,18 @@ type Peer struct {
 	ID        uuid.UUID
 	Addresses []netip.Addr
 	path      atomic.Uint32
+	person    atomic.Bool
 	view      tailcfg.NodeView
 	local     tailcfg.NodeID
 }
 
 // Path returns how the peer was reached last.
 func (p *Peer) Path() Path { return Path(p.path.Load()) }
+
+// Person says whether the peer has opened any other port than Options.ControlPort
+// so far. Nothing that peers are told about each other says who they are; a
+// control plane's own peer asks only there.
+func (p *Peer) Person() bool { return p.person.Load() }
 
 // peers are those that the coordinator named.
 type peers struct {
@@ -141,6 +147,13 @@ func (p *peers) notePath(_ ipproto.Proto, peer, through netip.AddrPort, _, _ int
 		if path == uint32(PathP2P) {
 			p.n.width.check(through)
 		}
+	}
+}
+
+// opened hears of every connection that a peer has opened.
+func (p *peers) opened(peer netip.Addr, port uint16) {
+	if known := p.at(peer); known != nil && port != p.n.o.ControlPort {
+		known.person.Store(true)
 	}
 }
 

@@ -28,6 +28,39 @@ func Splice(ctx context.Context, remote net.Conn, port uint16) error {
 	return nil
 }
 
+// How long a silent pair of UDP ports is remembered, and for name servers.
+const (
+	idleDatagrams = 2 * time.Minute
+	idleNames     = 30 * time.Second
+	portNames     = 53
+)
+
+// SpliceDatagrams connects datagrams of a peer's port to a UDP port of the
+// loopback, from the same source port if it is free, until both are silent. It
+// closes the connection.
+func SpliceDatagrams(ctx context.Context, remote net.Conn, port uint16) error {
+	defer remote.Close()
+	to := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)}
+	from := &net.UDPAddr{IP: to.IP}
+	if peer, ok := remote.RemoteAddr().(*net.UDPAddr); ok {
+		from.Port = peer.Port
+	}
+	local, err := net.DialUDP("udp", from, to)
+	if err != nil {
+		from.Port = 0
+		if local, err = net.DialUDP("udp", from, to); err != nil {
+			return fmt.Errorf("reach UDP port %d of the workspace: %w", port, err)
+		}
+	}
+	defer context.AfterFunc(ctx, func() { _ = remote.Close(); _ = local.Close() })()
+	idle := idleDatagrams
+	if port == portNames {
+		idle = idleNames
+	}
+	splice.Datagrams(local, remote, idle)
+	return nil
+}
+
 func dialLoopback(ctx context.Context, port uint16) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout}
 	p := strconv.Itoa(int(port))

@@ -107,6 +107,7 @@ func forwardedGauges(r *Record) []stats.Series {
 	list := []stats.Series{
 		{Name: "coderd_agentstats_currently_reachable_peers", Labels: []stats.Label{{Name: "connection_type", Value: "derp"}}, Value: float64(r.Gauges.Peers.DERP)},
 		{Name: "coderd_agentstats_currently_reachable_peers", Labels: []stats.Label{{Name: "connection_type", Value: "p2p"}}, Value: float64(r.Gauges.Peers.P2P)},
+		{Name: "agent_reachable_control_peers", Value: float64(r.Gauges.Peers.Control)},
 		{Name: "agent_report_window_seconds", Value: r.Length.Seconds()},
 	}
 	if s := r.Gauges.Startup; s != nil {

@@ -83,6 +83,9 @@ type Peers struct {
 	MedianLatency time.Duration
 	Measured      int
 	P2P, DERP     int
+	// Control are those of both that have asked only about the agent itself, as the
+	// control plane's own peers do.
+	Control int
 }
 
 // RoundTrip counts a ping of a peer that was answered over the given path.

@@ -18,7 +18,8 @@ import (
 // portForwardCmd is "worktally port-forward".
 type portForwardCmd struct {
 	reach
-	TCP []string `name:"tcp" short:"p" required:"" placeholder:"[[ADDRESS:]LOCAL:]REMOTE" help:"Port to forward, repeatable; listens on 127.0.0.1 unless an address is given."`
+	TCP []string `name:"tcp" short:"p" placeholder:"[[ADDRESS:]LOCAL:]REMOTE" help:"Port to forward, repeatable; listens on 127.0.0.1 unless an address is given."`
+	UDP []string `name:"udp" placeholder:"[[ADDRESS:]LOCAL:]REMOTE" help:"UDP port to forward, likewise."`
 }
 
 // forward is one port.
@@ -50,14 +51,14 @@ func parseForward(text string) (f forward, err error) {
 
 // Run listens until the context ends.
 func (c portForwardCmd) Run(p *program) error {
-	var forwards []forward
-	var errs []error
-	for _, text := range c.TCP {
-		f, err := parseForward(text)
-		forwards, errs = append(forwards, f), append(errs, err)
+	streams, errStreams := parseForwards("--tcp", c.TCP)
+	datagrams, errDatagrams := parseForwards("--udp", c.UDP)
+	err := errors.Join(errStreams, errDatagrams)
+	if len(streams)+len(datagrams) == 0 && err == nil {
+		err = errors.New("no port to forward: give --tcp or --udp")
 	}
-	if err := errors.Join(errs...); err != nil {
-		return usageError{fmt.Errorf("--tcp: %w", err)}
+	if err != nil {
+		return usageError{err}
 	}
 	conn, err := c.dial(p.ctx, p)
 	if err != nil {
@@ -65,7 +66,7 @@ func (c portForwardCmd) Run(p *program) error {
 	}
 	defer conn.Close()
 	g, ctx := errgroup.WithContext(p.ctx)
-	for _, f := range forwards {
+	for _, f := range streams {
 		l, err := net.Listen("tcp", f.local)
 		if err != nil {
 			return err
@@ -76,7 +77,35 @@ func (c portForwardCmd) Run(p *program) error {
 			return serveForward(ctx, p, conn, l, f.remote)
 		})
 	}
+	for _, f := range datagrams {
+		l, err := net.ListenPacket("udp", f.local)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "forwarding %s to UDP port %d of the workspace\n", l.LocalAddr(), f.remote)
+		g.Go(func() error {
+			defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+			d := &datagramForward{local: l, dial: func() (net.Conn, error) { return conn.DialDatagrams(ctx, f.remote) }, flows: make(map[string]net.Conn)}
+			err := d.serve()
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		})
+	}
 	return g.Wait()
+}
+
+func parseForwards(flag string, texts []string) (forwards []forward, err error) {
+	var errs []error
+	for _, text := range texts {
+		f, err := parseForward(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", flag, err))
+		}
+		forwards = append(forwards, f)
+	}
+	return forwards, errors.Join(errs...)
 }
 
 func serveForward(ctx context.Context, p *program, conn *client.Conn, l net.Listener, port uint16) error {
