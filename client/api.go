@@ -29,7 +29,8 @@ type API struct {
 	URL *url.URL
 	// Token is the person's. Required.
 	Token string
-	// HTTPClient makes the requests; nil means http.DefaultClient.
+	// HTTPClient makes the requests; nil means one like http.DefaultClient. Redirects
+	// are not followed.
 	HTTPClient *http.Client
 }
 
@@ -117,11 +118,14 @@ func (a API) do(ctx context.Context, method, path string, query url.Values, body
 	return nil
 }
 
+// client never follows a redirect: the token is for one server.
 func (a API) client() *http.Client {
+	var c http.Client
 	if a.HTTPClient != nil {
-		return a.HTTPClient
+		c = *a.HTTPClient
 	}
-	return http.DefaultClient
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &c
 }
 
 // answerError is what the server says.

@@ -69,3 +69,25 @@ func TestAPI_Find(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestAPI_TheTokenStaysWithTheServer(t *testing.T) {
+	stranger := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("a stranger was asked for %s with token %q", r.URL.Path, r.Header.Get(wire.TokenHeader))
+	}))
+	defer stranger.Close()
+	s := httptest.NewServer(http.RedirectHandler(stranger.URL, http.StatusFound))
+	defer s.Close()
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*http.Client{nil, s.Client()} {
+		a := API{URL: u, Token: "token", HTTPClient: c}
+		if _, _, err := a.Find(t.Context(), "me/w"); err == nil {
+			t.Error("a redirect is an answer")
+		}
+		if _, err := Dial(t.Context(), Options{API: a, Workspace: "me/w"}); err == nil {
+			t.Error("a redirect is a workspace")
+		}
+	}
+}

@@ -178,7 +178,7 @@ func (c *Conn) dialCoordinator(ctx context.Context) (*wire.Client, error) {
 	u := c.o.API.URL.JoinPath("/api/v2/workspaceagents/", c.Agent.ID.String(), "/coordinate")
 	u.RawQuery = query.Encode()
 	ws, resp, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{
-		HTTPClient: c.o.API.HTTPClient, HTTPHeader: http.Header{wire.TokenHeader: {c.o.API.Token}}, CompressionMode: websocket.CompressionDisabled,
+		HTTPClient: c.o.API.client(), HTTPHeader: http.Header{wire.TokenHeader: {c.o.API.Token}}, CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
 		return nil, c.dialError(resp, err)
