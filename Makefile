@@ -43,6 +43,7 @@ deps: ## install what the tests run against (root), or say what is missing
 .PHONY: test
 test: deps lint ## all tests, with the race detector, the demo last
 	$(RACE) -timeout 12m ./...
+	cd deploy/verify && $(GO) test ./...
 	$(MAKE) demo ONCE=1
 
 .PHONY: check
@@ -62,6 +63,7 @@ lint: ## vet for every platform, formatting, module files
 	GOARCH=arm64 $(GO) build ./cmd/...
 	$(GO) mod tidy -diff
 	cd bench && $(GO) vet ./... && $(GO) mod tidy -diff
+	cd deploy/verify && $(GO) vet ./... && $(GO) mod tidy -diff
 
 .PHONY: gen
 gen: ## regenerate what is generated (needs protoc)

@@ -9,12 +9,14 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/worktally/worktally/e2e/stack"
+	"github.com/worktally/worktally/internal/docs"
 	"github.com/worktally/worktally/internal/testtool"
 )
 
@@ -25,31 +27,31 @@ func TestPrometheus_ScrapesBothPages(t *testing.T) {
 	agentPage, serverPage := newWitness(t, w.agent.Page), newWitness(t, w.server.Page)
 	p := w.startPrometheus(program, map[string]string{"agent": agentPage.address(), "server": serverPage.address()})
 
-	for _, job := range []string{"agent", "server"} {
+	for _, job := range []string{"worktally", "worktally-agent"} {
 		p.await(`up{job="`+job+`"} == 1`, 1)
 		p.await(`scrape_samples_scraped{job="`+job+`"} > bool 50`, 1)
 		p.await(`agent_scripts_executed_total{job="`+job+`",success="true",workspace_name="ws"} > bool 0`, 1)
 		p.await(`coderd_agentstats_session_count_ssh{job="`+job+`"}`, 0)
 	}
-	p.await(`coderd_agents_up{job="server",workspace_name="ws"}`, 1)
+	p.await(`coderd_agents_up{job="worktally",workspace_name="ws"}`, 1)
 	h := w.hold()
-	p.await(`coderd_agentstats_session_count_ssh{job="server"}`, 1)
-	p.await(`coderd_agentstats_session_count_ssh{job="agent"}`, 1)
+	p.await(`coderd_agentstats_session_count_ssh{job="worktally"}`, 1)
+	p.await(`coderd_agentstats_session_count_ssh{job="worktally-agent"}`, 1)
 	h.end(w)
-	p.await(`coderd_agentstats_session_count_ssh{job="server"}`, 0)
-	p.await(`coderd_agentstats_session_count_ssh{job="agent"}`, 0)
+	p.await(`coderd_agentstats_session_count_ssh{job="worktally"}`, 0)
+	p.await(`coderd_agentstats_session_count_ssh{job="worktally-agent"}`, 0)
 	l := w.startLoad(1)
-	p.await(`rate(agent_network_receive_bytes_total{job="server",path="tcp"}[5s]) > bool 0`, 1)
+	p.await(`rate(agent_network_receive_bytes_total{job="worktally",path="tcp"}[5s]) > bool 0`, 1)
 	p.await(`sum(rate(worktally_workspace_bytes_total{path="tcp"}[5s])) > bool 0`, 1)
-	p.await(`rate(agent_network_transmit_bytes_total{job="agent",path="tcp"}[5s]) > bool 0`, 1)
+	p.await(`rate(agent_network_transmit_bytes_total{job="worktally-agent",path="tcp"}[5s]) > bool 0`, 1)
 	l.stop(w)
 	p.checkTargets()
 
 	w.must(w.agent.Stop(patience))
-	p.await(`coderd_agents_up{job="server",workspace_name="ws"}`, 0)
-	p.await(`up{job="server"}`, 1)
-	p.await(`up{job="agent"}`, 0)
-	p.await(`absent(coderd_agentstats_session_count_ssh{job="server"})`, 1)
+	p.await(`coderd_agents_up{job="worktally",workspace_name="ws"}`, 0)
+	p.await(`up{job="worktally"}`, 1)
+	p.await(`up{job="worktally-agent"}`, 0)
+	p.await(`absent(coderd_agentstats_session_count_ssh{job="worktally"})`, 1)
 	p.checkSelf()
 	for name, page := range map[string]*witness{"agent": agentPage, "server": serverPage} {
 		page.check(t, name)
@@ -104,17 +106,25 @@ type promServer struct {
 	address string
 }
 
+// startPrometheus starts one with the configuration that we ship. Only how often it
+// scrapes is ours; whom it scrapes stands in files of its own.
 func (w *world) startPrometheus(program string, targets map[string]string) *promServer {
 	w.t.Helper()
-	var config strings.Builder
-	config.WriteString("global: {scrape_interval: 300ms, scrape_timeout: 300ms}\nscrape_configs:\n")
-	for job, target := range targets {
-		fmt.Fprintf(&config, "  - {job_name: %s, static_configs: [{targets: [%q]}]}\n", job, target)
+	shipped, err := os.ReadFile(filepath.Join(docs.Root(w.t), "deploy", "prometheus", "prometheus.yml"))
+	w.must(err)
+	const interval = "scrape_interval: 15s"
+	if strings.Count(string(shipped), interval) != 1 {
+		w.t.Fatalf("the shipped configuration does not have %q once", interval)
+	}
+	config := strings.Replace(string(shipped), interval, "scrape_interval: 300ms\n  scrape_timeout: 300ms", 1)
+	w.must(os.MkdirAll(w.Path("targets"), 0o700))
+	for name, target := range targets {
+		w.write(filepath.Join("targets", name+".yml"), fmt.Sprintf("- targets: [%q]\n", target))
 	}
 	address, err := stack.FreeAddress()
 	w.must(err)
 	p := &promServer{w: w, address: address}
-	p.Program, err = w.Start("prometheus", nil, program, "--config.file="+w.write("prometheus.yml", config.String()),
+	p.Program, err = w.Start("prometheus", nil, program, "--config.file="+w.write("prometheus.yml", config),
 		"--storage.tsdb.path="+w.Path("tsdb"), "--web.listen-address="+address, "--log.level=warn")
 	w.must(err)
 	w.await(patience, "Prometheus is ready", func(ctx context.Context) error {
