@@ -186,11 +186,26 @@ func (s *Server) assemble() (err error) {
 		s.relay.Register(mux)
 	}
 	mux.Handle("/", s.people)
-	s.api = mux
+	s.api = s.instrumented(mux)
 	s.metrics = exposition.NewHandler(exposition.HandlerOptions{
 		Page: s.publisher.Page, Registry: s.registry, Ready: s.ready.Load, Log: s.log,
 	})
 	return nil
+}
+
+// instrumented counts every request of the listener for agents and people, and of
+// the relay behind it.
+func (s *Server) instrumented(mux *http.ServeMux) http.Handler {
+	route := func(r *http.Request) string {
+		_, pattern := mux.Handler(r)
+		if pattern == "/" {
+			return s.people.Route(r)
+		}
+		return pattern
+	}
+	return controlapi.NewInstrument(controlapi.InstrumentOptions{
+		Route: route, Labels: s.o.Prometheus.Labels, Registerer: s.registry, Log: s.log,
+	}).Wrap(mux)
 }
 
 // clientService is the Tailnet service for a session of a person's client.

@@ -86,6 +86,7 @@ type API struct {
 	limiter  *limiter
 	metrics  *metrics
 	sessions *sessions
+	mux      *http.ServeMux
 	handler  http.Handler
 }
 
@@ -106,6 +107,7 @@ func New(o Options) *API {
 		sessions: &sessions{endPeers: o.EndPeers, open: make(map[*session]struct{})},
 	}
 	mux := http.NewServeMux()
+	a.mux = mux
 	a.routeOwn(mux)
 	if o.Service != nil {
 		a.routeClients(mux)
@@ -124,6 +126,13 @@ func New(o Options) *API {
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+// Route returns the pattern of the route that serves a request, "/" if there is
+// none.
+func (a *API) Route(r *http.Request) string {
+	_, pattern := a.mux.Handler(r)
+	return pattern
+}
 
 // Close ends the requests that last, waits for them and refuses new ones.
 func (a *API) Close() { a.sessions.close() }
@@ -168,20 +177,20 @@ func (a *API) routeClients(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+v2+"/users/first", a.firstUser)
 	mux.HandleFunc("GET "+v2+"/appearance", a.appearance)
 	for pattern, h := range map[string]handler{
-		"GET /users/{name}":                    a.clientUser,
-		"POST /users/{name}/keys":              a.clientKey,
-		"GET /users/{owner}/workspace/{name}":  a.clientWorkspaceByName,
-		"GET /workspaces":                      a.clientWorkspaces,
-		"GET /workspaces/{id}":                 a.clientWorkspace,
-		"GET /workspaces/{id}/watch":           a.watch,
-		"POST /workspaces/{id}/usage":          a.usage,
-		"GET /workspaceagents/connection":      a.connection,
-		"GET /workspaceagents/{id}":            a.clientAgent,
-		"GET /workspaceagents/{id}/connection": a.agentConnection,
-		"GET /workspaceagents/{id}/coordinate": a.coordinate,
-		"GET /workspaceagents/{id}/logs":       a.agentLogs,
-		"GET /templateversions/{id}":           a.templateVersion,
-		"GET /deployment/ssh":                  a.sshDeployment,
+		"GET /users/{name}":                                a.clientUser,
+		"POST /users/{name}/keys":                          a.clientKey,
+		"GET /users/{owner}/workspace/{name}":              a.clientWorkspaceByName,
+		"GET /workspaces":                                  a.clientWorkspaces,
+		"GET /workspaces/{id}":                             a.clientWorkspace,
+		"GET /workspaces/{id}/watch":                       a.watch,
+		"POST /workspaces/{id}/usage":                      a.usage,
+		"GET /workspaceagents/connection":                  a.connection,
+		"GET /workspaceagents/{workspaceagent}":            a.clientAgent,
+		"GET /workspaceagents/{workspaceagent}/connection": a.agentConnection,
+		"GET /workspaceagents/{workspaceagent}/coordinate": a.coordinate,
+		"GET /workspaceagents/{workspaceagent}/logs":       a.agentLogs,
+		"GET /templateversions/{id}":                       a.templateVersion,
+		"GET /deployment/ssh":                              a.sshDeployment,
 	} {
 		method, path, _ := strings.Cut(pattern, " ")
 		mux.Handle(method+" "+v2+path, a.user(h))

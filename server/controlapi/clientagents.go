@@ -136,7 +136,7 @@ func lifecycle(s agentpb.Lifecycle_State) string {
 // findAgent returns the agent in the path if who may use its workspace. Somebody
 // else's is not found, like one that does not exist; false if it has answered.
 func (a *API) findAgent(w http.ResponseWriter, r *http.Request, who catalog.User) (catalog.Identity, bool) {
-	id, err := uuid.Parse(r.PathValue("id"))
+	id, err := uuid.Parse(r.PathValue("workspaceagent"))
 	if err != nil {
 		a.fail(w, http.StatusBadRequest, wire.Error{Message: "The request is not valid.",
 			Validations: []wire.Validation{{Field: "id", Detail: "want the UUID of an agent"}}})
