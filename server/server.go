@@ -22,6 +22,7 @@ import (
 	"github.com/worktally/worktally/internal/buildinfo"
 	"github.com/worktally/worktally/internal/sqldb"
 	"github.com/worktally/worktally/internal/webserve"
+	"github.com/worktally/worktally/server/activity"
 	"github.com/worktally/worktally/server/agentapi"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/controlapi"
@@ -40,6 +41,7 @@ type Server struct {
 	db          *sqldb.DB
 	catalog     *catalog.Catalog
 	ledger      *ledger.Ledger
+	activity    *activity.Activity
 	agents      *agentapi.Service
 	coordinator *coordinator.Coordinator
 	people      *controlapi.API
@@ -125,6 +127,9 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 	if s.ledger, err = ledger.Open(ctx, s.db, ledger.Options{Log: s.log, Registerer: s.registry}); err != nil {
 		return err
 	}
+	if s.activity, err = activity.Open(ctx, s.db, activity.Options{History: s.ledger, Log: s.log, Registerer: s.registry}); err != nil {
+		return err
+	}
 	user, token, created, err := s.catalog.EnsureFirstUser(ctx, s.o.FirstUsername)
 	if err != nil {
 		return err
@@ -145,7 +150,8 @@ func (s *Server) assemble() (err error) {
 	s.publisher, err = republish.New(republish.Options{
 		Catalog: s.catalog, Ledger: s.ledger, Table: table, Log: s.log,
 		CollectAgentStats: s.o.Prometheus.CollectAgentStats, ByteWindow: s.o.Prometheus.ByteWindow,
-		Own: s.fill, Node: s.coordinator.Node, RelayMap: s.relays, HeartbeatTimeout: 2 * s.o.AgentPingInterval,
+		Own: s.fill, Deployment: func() []*exposition.Row { return []*exposition.Row{s.peopleRow(table)} },
+		Node: s.coordinator.Node, RelayMap: s.relays, HeartbeatTimeout: 2 * s.o.AgentPingInterval,
 	})
 	if err != nil {
 		return err
@@ -163,7 +169,7 @@ func (s *Server) assemble() (err error) {
 		return err
 	}
 	s.people = controlapi.New(controlapi.Options{
-		Catalog: s.catalog, Log: s.log, Registerer: s.registry, OnChange: s.workspaceChanged,
+		Catalog: s.catalog, Log: s.log, Registerer: s.registry, OnChange: s.workspaceChanged, Seen: s.activity.Seen,
 		Build: controlapi.Build{
 			ExternalURL: s.o.AccessURL.String(), Version: buildinfo.Get().Version,
 			AgentAPIVersion: wire.Version{Major: wire.Major, Minor: wire.ServerMinor}.String(),
@@ -222,6 +228,13 @@ func (s *Server) fill(b *exposition.Builder) {
 		exposition.Label{Name: "revision", Value: build.Revision}, exposition.Label{Name: "goversion", Value: build.GoVersion})
 }
 
+// peopleRow is what the server knows about people.
+func (s *Server) peopleRow(t *exposition.Table) *exposition.Row {
+	b := t.NewBuilder(exposition.Names{})
+	s.activity.Fill(b)
+	return b.Row()
+}
+
 // Run serves until the context ends or something breaks.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Close()
@@ -247,6 +260,7 @@ func (s *Server) Run(ctx context.Context) error {
 	run(&writers, inner, "ledger", s.ledger.Run)
 	run(&writers, inner, "heartbeats", s.agents.Run)
 	run(&writers, inner, "page", s.publisher.Run)
+	run(&writers, inner, "activity", s.activity.Run)
 	run(&writers, inner, "history", s.purge)
 	run(&front, ctx, "sessions", func(ctx context.Context) error {
 		<-ctx.Done()

@@ -29,6 +29,9 @@ type Options struct {
 	// OnChange is called after each change of a workspace, before the answer, by
 	// the goroutine of the request. Nil does nothing.
 	OnChange func(Change)
+	// Seen is told who called, after the token was found valid. It must not block.
+	// Nil does nothing.
+	Seen func(userID uuid.UUID)
 	// Build is the answer of /api/v2/buildinfo.
 	Build Build
 	Tailnet
@@ -97,6 +100,9 @@ func New(o Options) *API {
 	}
 	if o.OnChange == nil {
 		o.OnChange = func(Change) {}
+	}
+	if o.Seen == nil {
+		o.Seen = func(uuid.UUID) {}
 	}
 	if o.ResumeKey == nil {
 		o.ResumeKey = make([]byte, 32)
