@@ -11,5 +11,7 @@ func peopleFamilies() []Family {
 			Help: "Seats of the licence; absent without one and when there is no limit."},
 		{Name: "coderd_license_user_limit_enabled", Type: Gauge, Deployment: true, Sides: ServerPage,
 			Help: "1 if the limit of seats is enforced, otherwise 0; absent without a licence."},
+		{Name: "worktally_license_expiry_timestamp_seconds", Type: Gauge, Deployment: true, Sides: ServerPage,
+			Help: "When the licence ends; absent without one."},
 	}
 }

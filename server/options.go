@@ -36,6 +36,9 @@ type Options struct {
 	FirstToken io.Writer
 	Prometheus Prometheus
 	Relays     Relays
+	// LicenceFile and LicencePublicKeyFile are a signed licence and the key of who
+	// signed it; "" means none.
+	LicenceFile, LicencePublicKeyFile string
 	// HostnameSuffix is the domain under which clients name workspaces for SSH; ""
 	// means none.
 	HostnameSuffix string

@@ -3,12 +3,17 @@ package server
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/worktally/worktally/client"
 	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/server/licence"
 )
 
 // scrape is the metrics page as Prometheus gets it.
@@ -78,5 +83,24 @@ func TestPeople_ActiveUsers(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 	if err == nil {
 		t.Error("an invalid token was let in")
+	}
+}
+
+// TestPeople_Licence: the licence is on the page, and its limit counts.
+func TestPeople_Licence(t *testing.T) {
+	dir := t.TempDir()
+	private, public, err := licence.NewKeys()
+	must(t, err)
+	key, err := licence.ParsePrivateKey(private)
+	must(t, err)
+	text, err := licence.Sign(licence.Licence{ID: uuid.New(), Holder: "team", Seats: 1, Enforce: true, IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour)}, key)
+	must(t, err)
+	o := Options{LicenceFile: filepath.Join(dir, "l"), LicencePublicKeyFile: filepath.Join(dir, "k")}
+	must(t, os.WriteFile(o.LicenceFile, text, 0o600))
+	must(t, os.WriteFile(o.LicencePublicKeyFile, public, 0o600))
+	w := newWorld(t, o)
+	w.awaitLines("coderd_license_active_users 1", "coderd_license_limit_users 1", "coderd_license_user_limit_enabled 1")
+	if body := w.call(w.admin, "POST", "/api/worktally/v1/users", `{"username":"ann"}`, http.StatusForbidden); !strings.Contains(body, "no free seat") {
+		t.Errorf("the answer: %s", body)
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/worktally/worktally/server/controlapi"
 	"github.com/worktally/worktally/server/coordinator"
 	"github.com/worktally/worktally/server/ledger"
+	"github.com/worktally/worktally/server/licence"
 	"github.com/worktally/worktally/server/republish"
 	"github.com/worktally/worktally/tailnet/relay"
 	"github.com/worktally/worktally/wire"
@@ -42,6 +43,7 @@ type Server struct {
 	catalog     *catalog.Catalog
 	ledger      *ledger.Ledger
 	activity    *activity.Activity
+	licence     *licence.Watched
 	agents      *agentapi.Service
 	coordinator *coordinator.Coordinator
 	people      *controlapi.API
@@ -130,6 +132,10 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 	if s.activity, err = activity.Open(ctx, s.db, activity.Options{History: s.ledger, Log: s.log, Registerer: s.registry}); err != nil {
 		return err
 	}
+	s.licence, err = licence.Open(licence.Options{File: s.o.LicenceFile, PublicKeyFile: s.o.LicencePublicKeyFile, Log: s.log, Registerer: s.registry})
+	if err != nil {
+		return err
+	}
 	user, token, created, err := s.catalog.EnsureFirstUser(ctx, s.o.FirstUsername)
 	if err != nil {
 		return err
@@ -170,6 +176,7 @@ func (s *Server) assemble() (err error) {
 	}
 	s.people = controlapi.New(controlapi.Options{
 		Catalog: s.catalog, Log: s.log, Registerer: s.registry, OnChange: s.workspaceChanged, Seen: s.activity.Seen,
+		MayAddUser: func() error { return s.licence.MayAdd(s.activity.Month()) },
 		Build: controlapi.Build{
 			ExternalURL: s.o.AccessURL.String(), Version: buildinfo.Get().Version,
 			AgentAPIVersion: wire.Version{Major: wire.Major, Minor: wire.ServerMinor}.String(),
@@ -232,6 +239,7 @@ func (s *Server) fill(b *exposition.Builder) {
 func (s *Server) peopleRow(t *exposition.Table) *exposition.Row {
 	b := t.NewBuilder(exposition.Names{})
 	s.activity.Fill(b)
+	s.licence.Fill(b, s.activity.Month())
 	return b.Row()
 }
 
@@ -261,6 +269,7 @@ func (s *Server) Run(ctx context.Context) error {
 	run(&writers, inner, "heartbeats", s.agents.Run)
 	run(&writers, inner, "page", s.publisher.Run)
 	run(&writers, inner, "activity", s.activity.Run)
+	run(&writers, inner, "licence", s.licence.Run)
 	run(&writers, inner, "history", s.purge)
 	run(&front, ctx, "sessions", func(ctx context.Context) error {
 		<-ctx.Done()

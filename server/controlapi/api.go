@@ -32,6 +32,9 @@ type Options struct {
 	// Seen is told who called, after the token was found valid. It must not block.
 	// Nil does nothing.
 	Seen func(userID uuid.UUID)
+	// MayAddUser returns why there may not be one more user, as shown to the
+	// administrator. Nil allows as many as one likes.
+	MayAddUser func() error
 	// Build is the answer of /api/v2/buildinfo.
 	Build Build
 	Tailnet
@@ -103,6 +106,9 @@ func New(o Options) *API {
 	}
 	if o.Seen == nil {
 		o.Seen = func(uuid.UUID) {}
+	}
+	if o.MayAddUser == nil {
+		o.MayAddUser = func() error { return nil }
 	}
 	if o.ResumeKey == nil {
 		o.ResumeKey = make([]byte, 32)
