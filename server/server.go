@@ -27,6 +27,7 @@ import (
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/controlapi"
 	"github.com/worktally/worktally/server/coordinator"
+	"github.com/worktally/worktally/server/gitauth"
 	"github.com/worktally/worktally/server/ledger"
 	"github.com/worktally/worktally/server/licence"
 	"github.com/worktally/worktally/server/republish"
@@ -44,6 +45,7 @@ type Server struct {
 	ledger      *ledger.Ledger
 	activity    *activity.Activity
 	licence     *licence.Watched
+	git         *gitauth.Service // nil if there is no key to seal secrets with
 	agents      *agentapi.Service
 	coordinator *coordinator.Coordinator
 	people      *controlapi.API
@@ -129,11 +131,7 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 	if s.ledger, err = ledger.Open(ctx, s.db, ledger.Options{Log: s.log, Registerer: s.registry}); err != nil {
 		return err
 	}
-	if s.activity, err = activity.Open(ctx, s.db, activity.Options{History: s.ledger, Log: s.log, Registerer: s.registry}); err != nil {
-		return err
-	}
-	s.licence, err = licence.Open(licence.Options{File: s.o.LicenceFile, PublicKeyFile: s.o.LicencePublicKeyFile, Log: s.log, Registerer: s.registry})
-	if err != nil {
+	if err = s.openPeople(ctx); err != nil {
 		return err
 	}
 	user, token, created, err := s.catalog.EnsureFirstUser(ctx, s.o.FirstUsername)
@@ -166,6 +164,7 @@ func (s *Server) assemble() (err error) {
 		Catalog: s.catalog, Ledger: s.ledger, Publisher: s.publisher, Table: table, Log: s.log,
 		Tailnet: s.coordinator.Agent, DERPMap: s.relays, BlockDirect: s.o.Relays.BlockDirect, ForceWebsockets: s.o.Relays.ForceWebsockets,
 		ReportInterval: s.o.StatsInterval, PingInterval: s.o.AgentPingInterval, CollectOverlay: s.o.Prometheus.CollectOverlay,
+		Git: s.git,
 	})
 	if err != nil {
 		return err
@@ -176,7 +175,7 @@ func (s *Server) assemble() (err error) {
 	}
 	s.people = controlapi.New(controlapi.Options{
 		Catalog: s.catalog, Log: s.log, Registerer: s.registry, OnChange: s.workspaceChanged, Seen: s.activity.Seen,
-		MayAddUser: func() error { return s.licence.MayAdd(s.activity.Month()) },
+		MayAddUser: func() error { return s.licence.MayAdd(s.activity.Month()) }, Git: s.git,
 		Build: controlapi.Build{
 			ExternalURL: s.o.AccessURL.String(), Version: buildinfo.Get().Version,
 			AgentAPIVersion: wire.Version{Major: wire.Major, Minor: wire.ServerMinor}.String(),
@@ -206,21 +205,6 @@ func (s *Server) assemble() (err error) {
 	return nil
 }
 
-// instrumented counts every request of the listener for agents and people, and of
-// the relay behind it.
-func (s *Server) instrumented(mux *http.ServeMux) http.Handler {
-	route := func(r *http.Request) string {
-		_, pattern := mux.Handler(r)
-		if pattern == "/" {
-			return s.people.Route(r)
-		}
-		return pattern
-	}
-	return controlapi.NewInstrument(controlapi.InstrumentOptions{
-		Route: route, Labels: s.o.Prometheus.Labels, Registerer: s.registry, Log: s.log,
-	}).Wrap(mux)
-}
-
 // clientService is the Tailnet service for a session of a person's client.
 func (s *Server) clientService(p controlapi.Peer, end context.CancelCauseFunc) tailnetpb.DRPCTailnetServer {
 	return s.coordinator.Peer(p.ID, coordinator.ClientAuth{AgentID: p.AgentID, UserID: p.UserID}, end)
@@ -233,14 +217,6 @@ func (s *Server) fill(b *exposition.Builder) {
 	build := buildinfo.Get()
 	_ = b.Add("worktally_build_info", 1, exposition.Label{Name: "version", Value: build.Version},
 		exposition.Label{Name: "revision", Value: build.Revision}, exposition.Label{Name: "goversion", Value: build.GoVersion})
-}
-
-// peopleRow is what the server knows about people.
-func (s *Server) peopleRow(t *exposition.Table) *exposition.Row {
-	b := t.NewBuilder(exposition.Names{})
-	s.activity.Fill(b)
-	s.licence.Fill(b, s.activity.Month())
-	return b.Row()
 }
 
 // Run serves until the context ends or something breaks.
@@ -329,6 +305,9 @@ func (s *Server) Close() {
 		_ = s.stun.Close()
 	}
 	s.closeRelay()
+	if s.git != nil {
+		s.git.Close()
+	}
 	if s.db != nil {
 		_ = s.db.Close()
 	}
@@ -356,15 +335,25 @@ func (s *Server) key(file string) ([]byte, error) {
 	if s.o.StateDir == "" {
 		return nil, nil
 	}
-	path := filepath.Join(s.o.StateDir, file)
-	key, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		key = make([]byte, keySize)
+	return makeKey(filepath.Join(s.o.StateDir, file))
+}
+
+// makeKey reads a key, which is made if there is none.
+func makeKey(path string) ([]byte, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		key := make([]byte, keySize)
 		_, _ = rand.Read(key) // never fails
-		err = os.WriteFile(path, key, 0o600)
+		if err := os.WriteFile(path, key, 0o600); err != nil {
+			return nil, fmt.Errorf("make a key: %w", err)
+		}
 	}
+	return readKey(path)
+}
+
+func readKey(path string) ([]byte, error) {
+	key, err := os.ReadFile(path)
 	if err == nil && len(key) != keySize {
-		err = fmt.Errorf("%s has %d bytes, not %d; remove it and a new one is made", path, len(key), keySize)
+		err = fmt.Errorf("%s has %d bytes, not %d (head -c 32 /dev/urandom makes a key)", path, len(key), keySize)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read a key: %w", err)

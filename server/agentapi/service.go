@@ -10,6 +10,7 @@ import (
 
 	"github.com/worktally/worktally/exposition"
 	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/server/gitauth"
 	"github.com/worktally/worktally/server/ledger"
 	"github.com/worktally/worktally/wire/agentpb"
 	"github.com/worktally/worktally/wire/tailnetpb"
@@ -54,7 +55,8 @@ type Publisher interface {
 	AgentOff(workspaceID uuid.UUID, agentName string)
 }
 
-// Options of a Service. All but Log, the intervals and CollectOverlay are required.
+// Options of a Service. All but Log, the intervals, CollectOverlay and Git are
+// required.
 type Options struct {
 	Catalog   Catalog
 	Ledger    Ledger
@@ -77,6 +79,8 @@ type Options struct {
 	// CollectOverlay lets the overlay library's metrics of stock agents in, about
 	// a hundred series for each.
 	CollectOverlay bool
+	// Git keeps what git in workspaces needs. Nil means that there is nothing.
+	Git *gitauth.Service
 }
 
 // Service serves agents. Its methods are safe for concurrent use.

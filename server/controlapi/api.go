@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/server/gitauth"
 	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/tailnetpb"
 )
@@ -35,6 +36,9 @@ type Options struct {
 	// MayAddUser returns why there may not be one more user, as shown to the
 	// administrator. Nil allows as many as one likes.
 	MayAddUser func() error
+	// Git keeps accounts at git providers and SSH keys. Nil means that there are
+	// none.
+	Git *gitauth.Service
 	// Build is the answer of /api/v2/buildinfo.
 	Build Build
 	Tailnet
@@ -121,6 +125,7 @@ func New(o Options) *API {
 	mux := http.NewServeMux()
 	a.mux = mux
 	a.routeOwn(mux)
+	a.routeGit(mux)
 	if o.Service != nil {
 		a.routeClients(mux)
 	}
