@@ -16,8 +16,8 @@ type linkPage struct {
 	Problem string // "" means that all went well
 }
 
-// linkTemplate has no script and loads nothing.
-var linkTemplate = template.Must(template.New("link").Parse(`<!DOCTYPE html>
+// linkText has no script and loads nothing.
+const linkText = `<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Worktally: {{.Name}}</title></head><body>
 <h1>{{.Name}}</h1>
 {{if .Ask}}<p>To let git in your workspaces use your account, give your Worktally token and log in.</p>
@@ -26,14 +26,14 @@ var linkTemplate = template.Must(template.New("link").Parse(`<!DOCTYPE html>
 {{else if .Problem}}<p>{{.Problem}}</p>
 {{else}}<p>The account is linked. You can close this page.</p>
 {{end}}</body></html>
-`))
+`
 
 // page answers with the page. The form may send the browser on to the provider,
 // and nowhere else.
 func (a *API) page(w http.ResponseWriter, status int, p *gitauth.Provider, page linkPage) {
 	page.Name = p.DisplayName
 	var b bytes.Buffer
-	if err := linkTemplate.Execute(&b, page); err != nil {
+	if err := template.Must(template.New("link").Parse(linkText)).Execute(&b, page); err != nil {
 		panic("BUG: controlapi: " + err.Error())
 	}
 	h := w.Header()
