@@ -32,6 +32,7 @@ type AgentLog interface {
 	SetAppHealth(ctx context.Context, agentID uuid.UUID, updates []catalog.AppHealth) error
 	SetMetadata(ctx context.Context, agentID uuid.UUID, values []catalog.MetadataValue) error
 	AppendLogs(ctx context.Context, agentID uuid.UUID, lines []catalog.LogLine) (overflowed bool, err error)
+	AddLogSource(ctx context.Context, agentID uuid.UUID, s catalog.LogSource) (catalog.LogSource, error)
 	AddScriptTiming(ctx context.Context, agentID uuid.UUID, t catalog.ScriptTiming) error
 	AddConnection(ctx context.Context, agentID uuid.UUID, e catalog.Connection) error
 	SetResourcesUsage(ctx context.Context, agentID uuid.UUID, newest *agentpb.PushResourcesMonitoringUsageRequest_Datapoint) error

@@ -171,6 +171,7 @@ func (a *API) routeOwn(mux *http.ServeMux) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("OK"))
 	})
+	mux.HandleFunc("GET /latency-check", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /api/v2/buildinfo", func(w http.ResponseWriter, _ *http.Request) { a.reply(w, http.StatusOK, a.o.Build) })
 	const v1 = "/api/worktally/v1"
 	mux.Handle("GET "+v1+"/users", a.admin(a.listUsers))

@@ -154,7 +154,18 @@ func (a *API) findAgent(w http.ResponseWriter, r *http.Request, who catalog.User
 }
 
 func (a *API) clientAgent(w http.ResponseWriter, r *http.Request, who catalog.User) {
-	if id, ok := a.findAgent(w, r, who); ok {
-		a.reply(w, http.StatusOK, a.asClientAgent(id.Agent, id.Workspace))
+	id, ok := a.findAgent(w, r, who)
+	if !ok {
+		return
 	}
+	added, err := a.o.Catalog.LogSources(r.Context(), id.Agent.ID)
+	if err != nil {
+		a.failErr(w, r, err)
+		return
+	}
+	out := a.asClientAgent(id.Agent, id.Workspace)
+	for _, s := range added {
+		out.LogSources = append(out.LogSources, clientLogSource{ID: s.ID, AgentID: id.Agent.ID, CreatedAt: s.CreatedAt, DisplayName: s.DisplayName, Icon: s.Icon})
+	}
+	a.reply(w, http.StatusOK, out)
 }
