@@ -139,6 +139,11 @@ func TestGit_WithTheOwnersAccount(t *testing.T) {
 			p.Sum("coderd_oauth2_external_requests_total", `source="ValidateToken"`) >= 1 &&
 			p.Sum("coderd_oauth2_external_requests_rate_limit", `name="e2e"`, `resource="core"`) == 60
 	})
+	_, _, page, err := fetch(t.Context(), http.DefaultClient, "http://"+w.server.Page+"/metrics", func(*http.Request) {})
+	w.must(err)
+	if complaint := testtool.Lint(t, page); complaint != "" {
+		t.Error(complaint)
+	}
 	for _, log := range []string{w.server.Log, w.agent.Log, w.server.Out} {
 		if strings.Contains(w.read(log), gitToken) || strings.Contains(said.String(), gitToken) {
 			t.Errorf("the token is in %s", log)

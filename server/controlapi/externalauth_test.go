@@ -70,8 +70,17 @@ func newHub(t *testing.T) *hub {
 // browse asks as a browser with cookies does, without following redirects.
 func (h *hub) browse(method, path, form string, cookies ...*http.Cookie) (*http.Response, string) {
 	h.t.Helper()
+	return h.browseFrom("", method, path, form, cookies...)
+}
+
+// browseFrom asks from a page of some origin.
+func (h *hub) browseFrom(origin, method, path, form string, cookies ...*http.Cookie) (*http.Response, string) {
+	h.t.Helper()
 	req, err := http.NewRequestWithContext(h.t.Context(), method, h.URL+path, strings.NewReader(form))
 	must(h.t, err)
+	if origin != "" {
+		req.Header.Set("Origin", origin)
+	}
 	if form != "" {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
@@ -108,6 +117,11 @@ func TestExternalAuth_InABrowser(t *testing.T) {
 	}
 	if resp, _ := h.browse("POST", "/external-auth/git", "token=wrong"); resp.StatusCode != 401 || len(resp.Cookies()) != 0 {
 		t.Errorf("a wrong token: %s", resp.Status)
+	}
+	for origin, status := range map[string]int{h.URL: 303, "http://evil.example": 403, "null": 403} {
+		if resp, _ := h.browseFrom(origin, "POST", "/external-auth/git", "token="+h.ann); resp.StatusCode != status {
+			t.Errorf("a form of %s: %s, want %d", origin, resp.Status, status)
+		}
 	}
 	resp, _ = h.browse("POST", "/external-auth/git", "token="+h.ann)
 	to, err := url.Parse(resp.Header.Get("Location"))

@@ -40,7 +40,9 @@ func (a *API) page(w http.ResponseWriter, status int, p *gitauth.Provider, page 
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", "default-src 'none'; form-action 'self' "+origin(p.AuthURL)+"; frame-ancestors 'none'; base-uri 'none'")
-	h.Set("Referrer-Policy", "no-referrer")
+	// With no-referrer browsers would hide the origin of the form, and the guard
+	// against forms of other sites would refuse it.
+	h.Set("Referrer-Policy", "same-origin")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // the browser may be gone
