@@ -29,8 +29,10 @@ const (
 	tick = 5 * time.Second
 	// writeEvery is how often one person's calls are written at most.
 	writeEvery = time.Minute
-	// readEvery is how often the newest history is read, readAllEvery all of it.
-	readEvery, readAllEvery = time.Minute, 24 * time.Hour
+	// readEvery is how often history is read.
+	readEvery = time.Minute
+	// late is how late windows may arrive: agents keep them for 7 days.
+	late = 8 * 24 * time.Hour
 	// flushTimeout bounds the last write.
 	flushTimeout = 5 * time.Second
 	// maxSeen bounds the people whose calls are kept in memory.
@@ -68,10 +70,10 @@ type Activity struct {
 
 	mu   sync.Mutex // guards seen
 	seen map[uuid.UUID]call
-	// Only Run uses what follows: when history was last read, and which sessions
-	// were written, so that they are not written each time.
-	read, readAll time.Time
-	noted         map[uuid.UUID]time.Time
+	// Only Run uses what follows: when history was last read, which old hour is next,
+	// and which sessions were written, so that they are not written each time.
+	read, old time.Time
+	noted     map[uuid.UUID]time.Time
 }
 
 // call is the last call of a person, and when that was last written.
@@ -149,11 +151,8 @@ func (a *Activity) Run(ctx context.Context) error {
 // refresh does what is due. What fails keeps the old counts and is tried again.
 func (a *Activity) refresh(ctx context.Context, now time.Time) error {
 	errs := []error{a.flush(ctx, now, false)}
-	switch {
-	case now.Sub(a.readAll) >= readAllEvery:
-		errs = append(errs, a.readHistory(ctx, now.Add(-month), now))
-	case now.Sub(a.read) >= readEvery:
-		errs = append(errs, a.readHistory(ctx, now.Add(-hour), now))
+	if now.Sub(a.read) >= readEvery {
+		errs = append(errs, a.readHistory(ctx, now.Add(-hour), now), a.readOld(ctx, now))
 	}
 	return errors.Join(append(errs, a.count(ctx, now))...)
 }

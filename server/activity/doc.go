@@ -5,6 +5,6 @@
 //
 // Calls are noted in memory and written by Run, at most once a minute for each
 // person; what is not yet written is written at the end. Sessions come from the
-// minutes of the ledger's history, which Run reads again every minute, and all of
-// it once a day, because windows may arrive late.
+// minutes of the ledger's history: every minute Run reads the newest two hours
+// and, in turn, one of those for which windows may still arrive late.
 package activity

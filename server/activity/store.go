@@ -98,31 +98,48 @@ func (a *Activity) catchUp(ctx context.Context, now time.Time) error {
 	if err := a.readHistory(ctx, from, now); err != nil {
 		return err
 	}
-	a.readAll = now // all there is, until windows arrive late
 	return a.count(ctx, now)
 }
 
-// readHistory notes the sessions between two times, an hour in each transaction.
+// readHour notes the sessions of the hour that begins at h.
+func (a *Activity) readHour(ctx context.Context, h time.Time) error {
+	last := make(map[uuid.UUID]time.Time)
+	err := a.o.History.History(ctx, h, h.Add(time.Hour), func(r ledger.HistoryRow) error {
+		if at := lastMinute(r); at.After(last[r.OwnerID]) {
+			last[r.OwnerID] = at
+		}
+		return nil
+	})
+	maps.DeleteFunc(last, func(user uuid.UUID, at time.Time) bool { return !at.After(a.noted[user]) })
+	if err == nil {
+		err = a.note(ctx, noteSession, last)
+	}
+	if err != nil {
+		return fmt.Errorf("read sessions of %s: %w", h.UTC().Format(time.RFC3339), err)
+	}
+	if len(a.noted)+len(last) > maxSeen {
+		clear(a.noted)
+	}
+	maps.Copy(a.noted, last)
+	return nil
+}
+
+// readOld reads one hour in turn of those for which windows may still arrive.
+func (a *Activity) readOld(ctx context.Context, now time.Time) error {
+	if oldest := now.Add(-late).Truncate(time.Hour); a.old.Before(oldest) || a.old.After(now.Add(-hour)) {
+		a.old = oldest
+	}
+	err := a.readHour(ctx, a.old)
+	a.old = a.old.Add(time.Hour)
+	return err
+}
+
+// readHistory notes the sessions between two times.
 func (a *Activity) readHistory(ctx context.Context, from, to time.Time) error {
 	for h := from.Truncate(time.Hour); !h.After(to); h = h.Add(time.Hour) {
-		last := make(map[uuid.UUID]time.Time)
-		err := a.o.History.History(ctx, h, h.Add(time.Hour), func(r ledger.HistoryRow) error {
-			if at := lastMinute(r); at.After(last[r.OwnerID]) {
-				last[r.OwnerID] = at
-			}
-			return nil
-		})
-		maps.DeleteFunc(last, func(user uuid.UUID, at time.Time) bool { return !at.After(a.noted[user]) })
-		if err == nil {
-			err = a.note(ctx, noteSession, last)
+		if err := a.readHour(ctx, h); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("read sessions of %s: %w", h.UTC().Format(time.RFC3339), err)
-		}
-		if len(a.noted)+len(last) > maxSeen {
-			clear(a.noted)
-		}
-		maps.Copy(a.noted, last)
 	}
 	err := a.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, progressMade, to.Unix()/3600)
@@ -132,9 +149,6 @@ func (a *Activity) readHistory(ctx context.Context, from, to time.Time) error {
 		return fmt.Errorf("note how far history was read: %w", err)
 	}
 	a.read = to
-	if to.Sub(from) >= month {
-		a.readAll = to
-	}
 	return nil
 }
 

@@ -250,3 +250,18 @@ func TestInstrument_AllocatesLittle(t *testing.T) {
 		t.Errorf("%v allocations for each request", n)
 	}
 }
+
+func BenchmarkInstrument(b *testing.B) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v2/things/{thing}", func(http.ResponseWriter, *http.Request) {})
+	route := func(r *http.Request) string { _, p := mux.Handler(r); return p }
+	for name, h := range map[string]http.Handler{"bare": mux, "counted": NewInstrument(InstrumentOptions{Route: route}).Wrap(mux)} {
+		b.Run(name, func(b *testing.B) {
+			w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(context.Background(), "GET", "/api/v2/things/1", nil)
+			b.ReportAllocs()
+			for b.Loop() {
+				h.ServeHTTP(w, r)
+			}
+		})
+	}
+}
