@@ -74,7 +74,7 @@ func NewTable() *Table { return NewTableFor(LabelsBoth) }
 // NewTableFor returns the table with the labels of a mode.
 func NewTableFor(mode LabelMode) *Table {
 	t := &Table{}
-	for _, group := range [][]Family{agentStats(), agentFamilies(), agentProcess(), serverFamilies(mode)} {
+	for _, group := range [][]Family{agentStats(), agentFamilies(), agentProcess(), serverFamilies(mode), peopleFamilies()} {
 		t.families = append(t.families, group...)
 	}
 	t.index()

@@ -36,6 +36,15 @@ type Options struct {
 	FirstToken io.Writer
 	Prometheus Prometheus
 	Relays     Relays
+	// ExternalAuthFile names external git providers; "" means none.
+	ExternalAuthFile string
+	// SecretsKeyFile has the key that seals tokens and SSH keys in the database, 32
+	// bytes; "" means one in StateDir, made once. Without StateDir there are no SSH
+	// keys, and there may be no providers.
+	SecretsKeyFile string
+	// LicenceFile and LicencePublicKeyFile are a signed licence and the key of who
+	// signed it; "" means none.
+	LicenceFile, LicencePublicKeyFile string
 	// HostnameSuffix is the domain under which clients name workspaces for SSH; ""
 	// means none.
 	HostnameSuffix string

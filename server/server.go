@@ -22,11 +22,14 @@ import (
 	"github.com/worktally/worktally/internal/buildinfo"
 	"github.com/worktally/worktally/internal/sqldb"
 	"github.com/worktally/worktally/internal/webserve"
+	"github.com/worktally/worktally/server/activity"
 	"github.com/worktally/worktally/server/agentapi"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/controlapi"
 	"github.com/worktally/worktally/server/coordinator"
+	"github.com/worktally/worktally/server/gitauth"
 	"github.com/worktally/worktally/server/ledger"
+	"github.com/worktally/worktally/server/licence"
 	"github.com/worktally/worktally/server/republish"
 	"github.com/worktally/worktally/tailnet/relay"
 	"github.com/worktally/worktally/wire"
@@ -40,6 +43,9 @@ type Server struct {
 	db          *sqldb.DB
 	catalog     *catalog.Catalog
 	ledger      *ledger.Ledger
+	activity    *activity.Activity
+	licence     *licence.Watched
+	git         *gitauth.Service // nil if there is no key to seal secrets with
 	agents      *agentapi.Service
 	coordinator *coordinator.Coordinator
 	people      *controlapi.API
@@ -125,6 +131,9 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 	if s.ledger, err = ledger.Open(ctx, s.db, ledger.Options{Log: s.log, Registerer: s.registry}); err != nil {
 		return err
 	}
+	if err = s.openPeople(ctx); err != nil {
+		return err
+	}
 	user, token, created, err := s.catalog.EnsureFirstUser(ctx, s.o.FirstUsername)
 	if err != nil {
 		return err
@@ -145,7 +154,8 @@ func (s *Server) assemble() (err error) {
 	s.publisher, err = republish.New(republish.Options{
 		Catalog: s.catalog, Ledger: s.ledger, Table: table, Log: s.log,
 		CollectAgentStats: s.o.Prometheus.CollectAgentStats, ByteWindow: s.o.Prometheus.ByteWindow,
-		Own: s.fill, Node: s.coordinator.Node, RelayMap: s.relays, HeartbeatTimeout: 2 * s.o.AgentPingInterval,
+		Own: s.fill, Deployment: func() []*exposition.Row { return []*exposition.Row{s.peopleRow(table)} },
+		Node: s.coordinator.Node, RelayMap: s.relays, HeartbeatTimeout: 2 * s.o.AgentPingInterval,
 	})
 	if err != nil {
 		return err
@@ -154,6 +164,7 @@ func (s *Server) assemble() (err error) {
 		Catalog: s.catalog, Ledger: s.ledger, Publisher: s.publisher, Table: table, Log: s.log,
 		Tailnet: s.coordinator.Agent, DERPMap: s.relays, BlockDirect: s.o.Relays.BlockDirect, ForceWebsockets: s.o.Relays.ForceWebsockets,
 		ReportInterval: s.o.StatsInterval, PingInterval: s.o.AgentPingInterval, CollectOverlay: s.o.Prometheus.CollectOverlay,
+		Git: s.git,
 	})
 	if err != nil {
 		return err
@@ -163,7 +174,8 @@ func (s *Server) assemble() (err error) {
 		return err
 	}
 	s.people = controlapi.New(controlapi.Options{
-		Catalog: s.catalog, Log: s.log, Registerer: s.registry, OnChange: s.workspaceChanged,
+		Catalog: s.catalog, Log: s.log, Registerer: s.registry, OnChange: s.workspaceChanged, Seen: s.activity.Seen,
+		MayAddUser: func() error { return s.licence.MayAdd(s.activity.Month()) }, Git: s.git,
 		Build: controlapi.Build{
 			ExternalURL: s.o.AccessURL.String(), Version: buildinfo.Get().Version,
 			AgentAPIVersion: wire.Version{Major: wire.Major, Minor: wire.ServerMinor}.String(),
@@ -186,7 +198,7 @@ func (s *Server) assemble() (err error) {
 		s.relay.Register(mux)
 	}
 	mux.Handle("/", s.people)
-	s.api = mux
+	s.api = s.instrumented(mux)
 	s.metrics = exposition.NewHandler(exposition.HandlerOptions{
 		Page: s.publisher.Page, Registry: s.registry, Ready: s.ready.Load, Log: s.log,
 	})
@@ -232,6 +244,8 @@ func (s *Server) Run(ctx context.Context) error {
 	run(&writers, inner, "ledger", s.ledger.Run)
 	run(&writers, inner, "heartbeats", s.agents.Run)
 	run(&writers, inner, "page", s.publisher.Run)
+	run(&writers, inner, "activity", s.activity.Run)
+	run(&writers, inner, "licence", s.licence.Run)
 	run(&writers, inner, "history", s.purge)
 	run(&front, ctx, "sessions", func(ctx context.Context) error {
 		<-ctx.Done()
@@ -291,6 +305,9 @@ func (s *Server) Close() {
 		_ = s.stun.Close()
 	}
 	s.closeRelay()
+	if s.git != nil {
+		s.git.Close()
+	}
 	if s.db != nil {
 		_ = s.db.Close()
 	}
@@ -318,15 +335,25 @@ func (s *Server) key(file string) ([]byte, error) {
 	if s.o.StateDir == "" {
 		return nil, nil
 	}
-	path := filepath.Join(s.o.StateDir, file)
-	key, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		key = make([]byte, keySize)
+	return makeKey(filepath.Join(s.o.StateDir, file))
+}
+
+// makeKey reads a key, which is made if there is none.
+func makeKey(path string) ([]byte, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		key := make([]byte, keySize)
 		_, _ = rand.Read(key) // never fails
-		err = os.WriteFile(path, key, 0o600)
+		if err := os.WriteFile(path, key, 0o600); err != nil {
+			return nil, fmt.Errorf("make a key: %w", err)
+		}
 	}
+	return readKey(path)
+}
+
+func readKey(path string) ([]byte, error) {
+	key, err := os.ReadFile(path)
 	if err == nil && len(key) != keySize {
-		err = fmt.Errorf("%s has %d bytes, not %d; remove it and a new one is made", path, len(key), keySize)
+		err = fmt.Errorf("%s has %d bytes, not %d (head -c 32 /dev/urandom makes a key)", path, len(key), keySize)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read a key: %w", err)

@@ -29,6 +29,7 @@ type commands struct {
 	PortForward portForwardCmd `cmd:"" name:"port-forward" help:"Listen on local ports and forward them to a workspace."`
 	PTY         ptyCmd         `cmd:"" name:"pty" help:"Attach to a terminal that outlives the connection."`
 	ConfigSSH   configSSHCmd   `cmd:"" name:"config-ssh" help:"Let OpenSSH reach workspaces."`
+	Licence     licenceCmd     `cmd:"" help:"Sign and check licences."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 

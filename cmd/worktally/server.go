@@ -39,6 +39,10 @@ type serverCmd struct {
 	RelayConfig   string               `name:"derp-config-path" envs:"WORKTALLY_DERP_CONFIG_PATH,CODER_DERP_CONFIG_PATH" placeholder:"FILE" help:"Further relays: a relay map in Tailscale's JSON form."`
 	BlockDirect   bool                 `name:"block-direct-connections" envs:"WORKTALLY_BLOCK_DIRECT,CODER_BLOCK_DIRECT" help:"Keep peers on relays."`
 	ForceWS       bool                 `name:"derp-force-websockets" envs:"WORKTALLY_DERP_FORCE_WEBSOCKETS,CODER_DERP_FORCE_WEBSOCKETS" help:"Make peers reach relays by websocket."`
+	ExternalAuth  string               `name:"external-auth-file" envs:"WORKTALLY_EXTERNAL_AUTH_FILE" placeholder:"FILE" help:"External git providers, in YAML or JSON."`
+	SecretsKey    string               `name:"secrets-key-file" envs:"WORKTALLY_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with the 32 bytes that seal git tokens and SSH keys in the database, the same for all replicas; default one in the state directory, made once."`
+	LicenceFile   string               `name:"licence-file" envs:"WORKTALLY_LICENCE_FILE" placeholder:"FILE" help:"Signed licence; it is read again when it changes."`
+	LicenceKey    string               `name:"licence-public-key-file" envs:"WORKTALLY_LICENCE_PUBLIC_KEY_FILE" placeholder:"FILE" help:"Public key of who signs licences."`
 	FirstUser     string               `name:"first-username" envs:"WORKTALLY_FIRST_USERNAME" default:"admin" help:"Name of the administrator that is created at the first start; the token is printed once."`
 	LogJSON       bool                 `name:"log-json" envs:"WORKTALLY_LOG_JSON" help:"Write the log as JSON."`
 	Verbose       bool                 `name:"verbose" envs:"WORKTALLY_VERBOSE,CODER_VERBOSE" help:"Also log what is only of use to find a fault."`
@@ -91,6 +95,8 @@ func (c serverCmd) options(p *program) (o server.Options, err error) {
 		},
 	}
 	o.STUNAddress = c.STUNAddress
+	o.ExternalAuthFile, o.SecretsKeyFile = c.ExternalAuth, c.SecretsKey
+	o.LicenceFile, o.LicencePublicKeyFile = c.LicenceFile, c.LicenceKey
 	o.Relays = server.Relays{
 		Disable: !c.RelayEnable, RegionID: c.RelayRegion, RegionCode: c.RelayCode, RegionName: c.RelayName,
 		ConfigFile: c.RelayConfig, BlockDirect: c.BlockDirect, ForceWebsockets: c.ForceWS,
@@ -100,6 +106,9 @@ func (c serverCmd) options(p *program) (o server.Options, err error) {
 	}
 	if c.CollectStats && !c.Prometheus {
 		errs = append(errs, errors.New("--prometheus-collect-agent-stats (CODER_PROMETHEUS_COLLECT_AGENT_STATS) needs --prometheus-enable (CODER_PROMETHEUS_ENABLE)"))
+	}
+	if (c.LicenceFile == "") != (c.LicenceKey == "") {
+		errs = append(errs, errors.New("--licence-file (WORKTALLY_LICENCE_FILE) and --licence-public-key-file (WORKTALLY_LICENCE_PUBLIC_KEY_FILE) go together"))
 	}
 	if c.StatsInterval < time.Second {
 		errs = append(errs, fmt.Errorf("--agent-stats-refresh-interval (CODER_AGENT_STATS_REFRESH_INTERVAL): %s is less than 1s", c.StatsInterval))

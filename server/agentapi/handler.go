@@ -18,6 +18,11 @@ import (
 func (s *Service) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v2/workspaceagents/me/rpc", s.serveRPC)
 	mux.HandleFunc("GET /api/v2/workspaceagents/me/reinit", s.serveReinit)
+	mux.HandleFunc("GET /api/v2/workspaceagents/me/external-auth", s.serveExternalAuth)
+	mux.HandleFunc("GET /api/v2/workspaceagents/me/gitauth", s.serveExternalAuth) // its old name
+	mux.HandleFunc("GET /api/v2/workspaceagents/me/gitsshkey", s.serveGitSSHKey)
+	mux.HandleFunc("PATCH /api/v2/workspaceagents/me/logs", s.serveLogs)
+	mux.HandleFunc("POST /api/v2/workspaceagents/me/log-source", s.serveLogSource)
 }
 
 // authenticate finds out which agent is asking. If it cannot, the request is

@@ -15,6 +15,9 @@ import (
 
 func (a *session) GetManifest(ctx context.Context, _ *agentpb.GetManifestRequest) (*agentpb.Manifest, error) {
 	m := manifest(a.id, a.version, a.s.o.DERPMap())
+	if a.s.o.Git != nil {
+		m.GitAuthConfigs = uint32(len(a.s.o.Git.Providers()))
+	}
 	m.DisableDirectConnections, m.DerpForceWebsockets = a.s.o.BlockDirect, a.s.o.ForceWebsockets
 	return m, nil
 }

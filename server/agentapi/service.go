@@ -10,6 +10,7 @@ import (
 
 	"github.com/worktally/worktally/exposition"
 	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/server/gitauth"
 	"github.com/worktally/worktally/server/ledger"
 	"github.com/worktally/worktally/wire/agentpb"
 	"github.com/worktally/worktally/wire/tailnetpb"
@@ -31,6 +32,7 @@ type AgentLog interface {
 	SetAppHealth(ctx context.Context, agentID uuid.UUID, updates []catalog.AppHealth) error
 	SetMetadata(ctx context.Context, agentID uuid.UUID, values []catalog.MetadataValue) error
 	AppendLogs(ctx context.Context, agentID uuid.UUID, lines []catalog.LogLine) (overflowed bool, err error)
+	AddLogSource(ctx context.Context, agentID uuid.UUID, s catalog.LogSource) (catalog.LogSource, error)
 	AddScriptTiming(ctx context.Context, agentID uuid.UUID, t catalog.ScriptTiming) error
 	AddConnection(ctx context.Context, agentID uuid.UUID, e catalog.Connection) error
 	SetResourcesUsage(ctx context.Context, agentID uuid.UUID, newest *agentpb.PushResourcesMonitoringUsageRequest_Datapoint) error
@@ -54,7 +56,8 @@ type Publisher interface {
 	AgentOff(workspaceID uuid.UUID, agentName string)
 }
 
-// Options of a Service. All but Log, the intervals and CollectOverlay are required.
+// Options of a Service. All but Log, the intervals, CollectOverlay and Git are
+// required.
 type Options struct {
 	Catalog   Catalog
 	Ledger    Ledger
@@ -77,6 +80,8 @@ type Options struct {
 	// CollectOverlay lets the overlay library's metrics of stock agents in, about
 	// a hundred series for each.
 	CollectOverlay bool
+	// Git keeps what git in workspaces needs. Nil means that there is nothing.
+	Git *gitauth.Service
 }
 
 // Service serves agents. Its methods are safe for concurrent use.

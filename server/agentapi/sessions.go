@@ -17,6 +17,8 @@ const (
 	helper
 	// waiting is a request to be told when to start over.
 	waiting
+	// asking is a request to be told when the owner has linked an account.
+	asking
 )
 
 // maxPerKind bounds the open requests of one kind of one agent; the oldest ends
@@ -129,7 +131,7 @@ func (s *sessions) count() int {
 	n := 0
 	for _, of := range s.agents {
 		for _, o := range of.open {
-			if o.kind != waiting {
+			if o.kind == monitored || o.kind == helper {
 				n++
 			}
 		}

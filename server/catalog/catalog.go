@@ -38,7 +38,8 @@ func Open(ctx context.Context, db *sqldb.DB, o Options) (*Catalog, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Catalog{db: db, log: o.Log}, nil
+	c := &Catalog{db: db, log: o.Log}
+	return c, c.migrateLogSources(ctx)
 }
 
 // clean makes a foreign string fit for both databases: PostgreSQL refuses

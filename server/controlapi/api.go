@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/server/gitauth"
 	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/tailnetpb"
 )
@@ -29,6 +30,15 @@ type Options struct {
 	// OnChange is called after each change of a workspace, before the answer, by
 	// the goroutine of the request. Nil does nothing.
 	OnChange func(Change)
+	// Seen is told who called, after the token was found valid. It must not block.
+	// Nil does nothing.
+	Seen func(userID uuid.UUID)
+	// MayAddUser returns why there may not be one more user, as shown to the
+	// administrator. Nil allows as many as one likes.
+	MayAddUser func() error
+	// Git keeps accounts at git providers and SSH keys. Nil means that there are
+	// none.
+	Git *gitauth.Service
 	// Build is the answer of /api/v2/buildinfo.
 	Build Build
 	Tailnet
@@ -86,6 +96,7 @@ type API struct {
 	limiter  *limiter
 	metrics  *metrics
 	sessions *sessions
+	mux      *http.ServeMux
 	handler  http.Handler
 }
 
@@ -97,6 +108,12 @@ func New(o Options) *API {
 	if o.OnChange == nil {
 		o.OnChange = func(Change) {}
 	}
+	if o.Seen == nil {
+		o.Seen = func(uuid.UUID) {}
+	}
+	if o.MayAddUser == nil {
+		o.MayAddUser = func() error { return nil }
+	}
 	if o.ResumeKey == nil {
 		o.ResumeKey = make([]byte, 32)
 		_, _ = rand.Read(o.ResumeKey) // never fails
@@ -106,7 +123,9 @@ func New(o Options) *API {
 		sessions: &sessions{endPeers: o.EndPeers, open: make(map[*session]struct{})},
 	}
 	mux := http.NewServeMux()
+	a.mux = mux
 	a.routeOwn(mux)
+	a.routeGit(mux)
 	if o.Service != nil {
 		a.routeClients(mux)
 	}
@@ -124,6 +143,13 @@ func New(o Options) *API {
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+// Route returns the pattern of the route that serves a request, "/" if there is
+// none.
+func (a *API) Route(r *http.Request) string {
+	_, pattern := a.mux.Handler(r)
+	return pattern
+}
 
 // Close ends the requests that last, waits for them and refuses new ones.
 func (a *API) Close() { a.sessions.close() }
@@ -145,6 +171,7 @@ func (a *API) routeOwn(mux *http.ServeMux) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("OK"))
 	})
+	mux.HandleFunc("GET /latency-check", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /api/v2/buildinfo", func(w http.ResponseWriter, _ *http.Request) { a.reply(w, http.StatusOK, a.o.Build) })
 	const v1 = "/api/worktally/v1"
 	mux.Handle("GET "+v1+"/users", a.admin(a.listUsers))
@@ -168,20 +195,20 @@ func (a *API) routeClients(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+v2+"/users/first", a.firstUser)
 	mux.HandleFunc("GET "+v2+"/appearance", a.appearance)
 	for pattern, h := range map[string]handler{
-		"GET /users/{name}":                    a.clientUser,
-		"POST /users/{name}/keys":              a.clientKey,
-		"GET /users/{owner}/workspace/{name}":  a.clientWorkspaceByName,
-		"GET /workspaces":                      a.clientWorkspaces,
-		"GET /workspaces/{id}":                 a.clientWorkspace,
-		"GET /workspaces/{id}/watch":           a.watch,
-		"POST /workspaces/{id}/usage":          a.usage,
-		"GET /workspaceagents/connection":      a.connection,
-		"GET /workspaceagents/{id}":            a.clientAgent,
-		"GET /workspaceagents/{id}/connection": a.agentConnection,
-		"GET /workspaceagents/{id}/coordinate": a.coordinate,
-		"GET /workspaceagents/{id}/logs":       a.agentLogs,
-		"GET /templateversions/{id}":           a.templateVersion,
-		"GET /deployment/ssh":                  a.sshDeployment,
+		"GET /users/{name}":                                a.clientUser,
+		"POST /users/{name}/keys":                          a.clientKey,
+		"GET /users/{owner}/workspace/{name}":              a.clientWorkspaceByName,
+		"GET /workspaces":                                  a.clientWorkspaces,
+		"GET /workspaces/{id}":                             a.clientWorkspace,
+		"GET /workspaces/{id}/watch":                       a.watch,
+		"POST /workspaces/{id}/usage":                      a.usage,
+		"GET /workspaceagents/connection":                  a.connection,
+		"GET /workspaceagents/{workspaceagent}":            a.clientAgent,
+		"GET /workspaceagents/{workspaceagent}/connection": a.agentConnection,
+		"GET /workspaceagents/{workspaceagent}/coordinate": a.coordinate,
+		"GET /workspaceagents/{workspaceagent}/logs":       a.agentLogs,
+		"GET /templateversions/{id}":                       a.templateVersion,
+		"GET /deployment/ssh":                              a.sshDeployment,
 	} {
 		method, path, _ := strings.Cut(pattern, " ")
 		mux.Handle(method+" "+v2+path, a.user(h))

@@ -56,6 +56,7 @@ func (a *API) user(next handler) http.Handler {
 			return
 		}
 		a.limiter.succeeded(token)
+		a.o.Seen(who.ID)
 		next(w, r, who)
 	})
 }

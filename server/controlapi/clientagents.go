@@ -136,7 +136,7 @@ func lifecycle(s agentpb.Lifecycle_State) string {
 // findAgent returns the agent in the path if who may use its workspace. Somebody
 // else's is not found, like one that does not exist; false if it has answered.
 func (a *API) findAgent(w http.ResponseWriter, r *http.Request, who catalog.User) (catalog.Identity, bool) {
-	id, err := uuid.Parse(r.PathValue("id"))
+	id, err := uuid.Parse(r.PathValue("workspaceagent"))
 	if err != nil {
 		a.fail(w, http.StatusBadRequest, wire.Error{Message: "The request is not valid.",
 			Validations: []wire.Validation{{Field: "id", Detail: "want the UUID of an agent"}}})
@@ -154,7 +154,18 @@ func (a *API) findAgent(w http.ResponseWriter, r *http.Request, who catalog.User
 }
 
 func (a *API) clientAgent(w http.ResponseWriter, r *http.Request, who catalog.User) {
-	if id, ok := a.findAgent(w, r, who); ok {
-		a.reply(w, http.StatusOK, a.asClientAgent(id.Agent, id.Workspace))
+	id, ok := a.findAgent(w, r, who)
+	if !ok {
+		return
 	}
+	added, err := a.o.Catalog.LogSources(r.Context(), id.Agent.ID)
+	if err != nil {
+		a.failErr(w, r, err)
+		return
+	}
+	out := a.asClientAgent(id.Agent, id.Workspace)
+	for _, s := range added {
+		out.LogSources = append(out.LogSources, clientLogSource{ID: s.ID, AgentID: id.Agent.ID, CreatedAt: s.CreatedAt, DisplayName: s.DisplayName, Icon: s.Icon})
+	}
+	a.reply(w, http.StatusOK, out)
 }

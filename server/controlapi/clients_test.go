@@ -386,3 +386,21 @@ func (f *fixture) serve() string {
 	f.t.Cleanup(func() { f.handler.Close(); s.Close() })
 	return s.URL
 }
+
+// TestClients_AddedLogSources: what programs in the workspace added is shown with
+// the sources of scripts.
+func TestClients_AddedLogSources(t *testing.T) {
+	f := newFixture(t)
+	var applied Applied
+	f.do(f.ann, "POST", v1+"/workspaces", "name: w\nagents: [{name: main}]", 201, &applied)
+	agent := applied.Workspace.Agents[0].ID
+	source := catalog.LogSource{ID: uuid.New(), DisplayName: "Mine", Icon: "/i.png"}
+	_, err := f.catalog.AddLogSource(t.Context(), agent, source)
+	must(t, err)
+	var got clientAgent
+	f.do(f.ann, "GET", "/api/v2/workspaceagents/"+agent.String(), "", 200, &got)
+	if len(got.LogSources) != 1 || got.LogSources[0].ID != source.ID || got.LogSources[0].DisplayName != "Mine" || got.LogSources[0].CreatedAt.IsZero() {
+		t.Errorf("sources: %+v", got.LogSources)
+	}
+	f.do("", "GET", "/latency-check", "", 200, nil)
+}

@@ -72,6 +72,10 @@ func (a *API) createUser(w http.ResponseWriter, r *http.Request, _ catalog.User)
 		a.fail(w, http.StatusBadRequest, wire.Error{Message: "The request is not valid.", Detail: err.Error()})
 		return
 	}
+	if err := a.o.MayAddUser(); err != nil {
+		a.fail(w, http.StatusForbidden, wire.Error{Message: "There may not be one more user.", Detail: err.Error()})
+		return
+	}
 	u, token, err := a.o.Catalog.CreateUser(r.Context(), req.Username, req.Admin)
 	if err != nil {
 		a.failErr(w, r, err)

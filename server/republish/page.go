@@ -11,6 +11,9 @@ import (
 func (p *Publisher) Page() exposition.Page {
 	page := exposition.Page{Table: p.table.Load(), Sides: exposition.ServerPage}
 	page.Rows = append(page.Rows, p.ownRow(page.Table))
+	if p.o.Deployment != nil {
+		page.Rows = append(page.Rows, p.o.Deployment()...)
+	}
 	if states := p.states.Load(); states != nil {
 		page.Rows = append(page.Rows, *states...)
 	}

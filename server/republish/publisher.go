@@ -39,6 +39,9 @@ type Options struct {
 	CollectAgentStats bool
 	// Own adds the families of other parts of the server.
 	Own func(*exposition.Builder)
+	// Deployment returns rows of the deployment that other parts keep ready. It must
+	// not block. Nil means none.
+	Deployment func() []*exposition.Row
 	// Node returns the node that an agent announced on the tailnet, nil if there is
 	// none. Nil means that none is ever known.
 	Node func(agentID uuid.UUID) *tailnetpb.Node
