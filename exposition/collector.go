@@ -2,8 +2,6 @@ package exposition
 
 import (
 	"maps"
-	"strconv"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -37,17 +35,18 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			continue
 		}
 		for _, r := range p.Rows {
+			first, places := r.shape.of(i)
 			if f.Type == Histogram {
-				collectHistograms(ch, f, r, r.of(i))
+				collectHistograms(ch, f, r, first, places)
 				continue
 			}
 			kind := prometheus.GaugeValue
 			if f.Type == Counter {
 				kind = prometheus.CounterValue
 			}
-			for _, s := range r.of(i) {
-				desc := prometheus.NewDesc(f.Name, f.Help, nil, r.constLabels(f, s.labels))
-				ch <- prometheus.MustNewConstMetric(desc, kind, s.value)
+			for j := range places {
+				desc := prometheus.NewDesc(f.Name, f.Help, nil, r.constLabels(f, places[j].labels()))
+				ch <- prometheus.MustNewConstMetric(desc, kind, r.value(first+j))
 			}
 		}
 	}
@@ -55,42 +54,32 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 
 // collectHistograms puts the parts of each histogram together; they stand side
 // by side, buckets first.
-func collectHistograms(ch chan<- prometheus.Metric, f *Family, r *Row, samples []Sample) {
+func collectHistograms(ch chan<- prometheus.Metric, f *Family, r *Row, first int, places []place) {
 	buckets := make(map[float64]uint64)
 	var sum float64
-	for _, s := range samples {
-		rest, bound := splitBound(s.labels)
-		switch s.suffix {
-		case "_bucket":
-			buckets[bound] = uint64(s.value)
-		case "_sum":
-			sum = s.value
-		case "_count":
+	for i := range places {
+		rest, bound := splitBound(places[i].labels())
+		switch v := r.value(first + i); places[i].suffix {
+		case bucketSuffix:
+			buckets[bound] = uint64(v)
+		case sumSuffix:
+			sum = v
+		case countSuffix:
 			desc := prometheus.NewDesc(f.Name, f.Help, nil, r.constLabels(f, rest))
-			ch <- prometheus.MustNewConstHistogram(desc, uint64(s.value), sum, maps.Clone(buckets))
+			ch <- prometheus.MustNewConstHistogram(desc, uint64(v), sum, maps.Clone(buckets))
 			clear(buckets)
 			sum = 0
 		}
 	}
 }
 
-// constLabels reads rendered labels back; they were valid when they were
-// rendered.
 func (r *Row) constLabels(f *Family, rendered string) prometheus.Labels {
 	labels := prometheus.Labels{}
-	for _, part := range []string{r.prefixes[f.Identity], rendered} {
+	for _, part := range []string{r.identity(f.Identity), rendered} {
 		for part != "" {
-			name, rest, _ := strings.Cut(part, "=")
-			quoted, err := strconv.QuotedPrefix(rest)
-			if err != nil {
-				panic("BUG: exposition: rendered labels " + rendered + ": " + err.Error())
-			}
-			value, err := strconv.Unquote(quoted)
-			if err != nil {
-				panic("BUG: exposition: rendered label " + quoted + ": " + err.Error())
-			}
+			var name, value string
+			name, value, part = nextLabel(part)
 			labels[name] = value
-			part = strings.TrimPrefix(rest[len(quoted):], ",")
 		}
 	}
 	return labels

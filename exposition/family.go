@@ -66,6 +66,11 @@ type Family struct {
 type Table struct {
 	families []Family
 	byName   map[string]int
+	// heads are what samples begin with, by family and suffix; zeros are the
+	// rendered labels of those that are shown from the start.
+	heads  [][]string
+	zeros  [][]string
+	shapes *shapes
 }
 
 // NewTable returns the table of all families of ours.
@@ -73,7 +78,7 @@ func NewTable() *Table { return NewTableFor(LabelsBoth) }
 
 // NewTableFor returns the table with the labels of a mode.
 func NewTableFor(mode LabelMode) *Table {
-	t := &Table{}
+	t := &Table{shapes: newShapes()}
 	for _, group := range [][]Family{agentStats(), agentFamilies(), agentProcess(), serverFamilies(mode), peopleFamilies()} {
 		t.families = append(t.families, group...)
 	}
@@ -88,13 +93,44 @@ func (t *Table) index() {
 			panic("BUG: exposition: family twice in the table: " + f.Name)
 		}
 		t.byName[f.Name] = i
+		if i >= len(t.heads) {
+			t.heads = append(t.heads, heads(&f))
+			t.zeros = append(t.zeros, zeros(&f, nil))
+		}
 	}
+}
+
+func heads(f *Family) []string {
+	h := []string{f.Name + "{"}
+	if f.Type == Histogram {
+		for _, s := range [...]suffix{bucketSuffix, sumSuffix, countSuffix} {
+			h = append(h, f.Name+s.String()+"{")
+		}
+	}
+	return h
+}
+
+// zeros combines the values of all labels that are still open.
+func zeros(f *Family, labels []Label) (rendered []string) {
+	if f.Zeros == nil {
+		return nil
+	}
+	if len(labels) == len(f.Zeros) {
+		return []string{renderLabels(labels)}
+	}
+	for _, v := range f.Zeros[len(labels)] {
+		rendered = append(rendered, zeros(f, append(labels, Label{f.Labels[len(labels)], v}))...)
+	}
+	return rendered
 }
 
 // Extend returns a table with one more family at the end. Rows of the old table
 // stay valid.
 func (t *Table) Extend(f Family) *Table {
-	n := &Table{families: append(t.families[:len(t.families):len(t.families)], f)}
+	n := &Table{
+		families: append(t.families[:len(t.families):len(t.families)], f), shapes: t.shapes,
+		heads: slices.Clip(t.heads), zeros: slices.Clip(t.zeros),
+	}
 	n.index()
 	return n
 }
@@ -113,19 +149,19 @@ func (t *Table) Only(family string, labels ...Label) []Label {
 // suffix that the name has beyond the family's: "_bucket", "_sum" or "_count" of
 // a histogram, or "".
 func (t *Table) Lookup(sample string) (f *Family, suffix string, ok bool) {
-	i, suffix, ok := t.find(sample)
+	i, part, ok := t.find(sample)
 	if !ok {
 		return nil, "", false
 	}
-	return &t.families[i], suffix, true
+	return &t.families[i], part.String(), true
 }
 
-func (t *Table) find(sample string) (i int, suffix string, ok bool) {
+func (t *Table) find(sample string) (i int, part suffix, ok bool) {
 	if i, ok = t.byName[sample]; ok {
-		return i, "", true
+		return i, noSuffix, true
 	}
-	for _, s := range [...]string{"_bucket", "_sum", "_count"} {
-		base, cut := strings.CutSuffix(sample, s)
+	for _, s := range [...]suffix{bucketSuffix, sumSuffix, countSuffix} {
+		base, cut := strings.CutSuffix(sample, s.String())
 		if !cut {
 			continue
 		}
@@ -133,5 +169,5 @@ func (t *Table) find(sample string) (i int, suffix string, ok bool) {
 			return i, s, true
 		}
 	}
-	return 0, "", false
+	return 0, noSuffix, false
 }

@@ -1,13 +1,9 @@
 package exposition
 
 import (
-	"compress/gzip"
 	"io"
 	"log/slog"
 	"net/http"
-	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,7 +25,13 @@ type HandlerOptions struct {
 	MaxScrapes int
 	// WriteTimeout bounds how long a slow reader may take; 0 means 60 s.
 	WriteTimeout time.Duration
-	Log          *slog.Logger
+	// Parts serves the parts of a server's page under paths of their own:
+	// /metrics/replica and /metrics/deployment.
+	Parts bool
+	// Codings are the content codings that are offered, the preferred first; nil
+	// means the standard library's gzip.
+	Codings []Coding
+	Log     *slog.Logger
 }
 
 // NewHandler serves the page on every path but /-/healthy and /-/ready. The page
@@ -45,8 +47,10 @@ func NewHandler(o HandlerOptions) http.Handler {
 	if o.WriteTimeout <= 0 {
 		o.WriteTimeout = time.Minute
 	}
-	h := &handler{o: o, slots: make(chan struct{}, o.MaxScrapes)}
-	h.zip.New = func() any { z, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed); return z }
+	if o.Codings == nil {
+		o.Codings = []Coding{plainGzip()}
+	}
+	h := &handler{o: o, slots: make(chan struct{}, o.MaxScrapes), codings: newCodings(o.Codings)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/-/healthy", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "healthy") })
 	mux.HandleFunc("/-/ready", h.ready)
@@ -70,9 +74,9 @@ func NewRuntimeRegistry() *prometheus.Registry {
 }
 
 type handler struct {
-	o     HandlerOptions
-	slots chan struct{}
-	zip   sync.Pool
+	o       HandlerOptions
+	slots   chan struct{}
+	codings *codings
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
@@ -102,86 +106,55 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusServiceUnavailable, "too many scrapes at once")
 		return
 	}
+	page := h.page(r)
+	format := Negotiate(r.Header.Get("Accept"))
+	coding := negotiateCoding(r.Header.Get("Accept-Encoding"), h.codings.names)
+	// A writer without deadlines (a test recorder) has nothing to bound.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.o.WriteTimeout))
+	w.Header().Set("Content-Type", format.ContentType())
+	w.Header().Set("Vary", "Accept, Accept-Encoding")
+	if coding != identityCoding {
+		w.Header().Set("Content-Encoding", coding)
+	}
+	if r.Method == http.MethodHead {
+		return
+	}
+	err := h.codings.encode(coding, w, func(w io.Writer) error { return page.Write(w, format) })
+	if err != nil {
+		h.o.Log.Debug("scrape ended early", "err", err, "remote", r.RemoteAddr)
+	}
+}
+
+// page returns what a request wants to see. A registry that fails leaves out its
+// own families and is logged.
+func (h *handler) page(r *http.Request) Page {
 	page := h.o.Page()
+	if h.o.Parts {
+		page.Part = partOf(r.URL.Path)
+	}
+	if names := r.URL.Query()["name[]"]; len(names) > 0 {
+		page.Names = make(map[string]bool, len(names))
+		for _, n := range names {
+			page.Names[n] = true
+		}
+	}
+	if page.Part == Deployment {
+		return page
+	}
 	gathered, err := h.o.Registry.Gather()
 	if err != nil {
 		h.o.Log.Warn("gather families of libraries", "err", err)
 	}
 	page.Gathered = gathered
-	format := Negotiate(r.Header.Get("Accept"))
-	// A writer without deadlines (a test recorder) has nothing to bound.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.o.WriteTimeout))
-	w.Header().Set("Content-Type", format.ContentType())
-	w.Header().Set("Vary", "Accept, Accept-Encoding")
-	if r.Method == http.MethodHead {
-		return
-	}
-	var out io.Writer = w
-	if acceptsGzip(r.Header.Get("Accept-Encoding")) {
-		w.Header().Set("Content-Encoding", "gzip")
-		z := h.zip.Get().(*gzip.Writer)
-		z.Reset(w)
-		defer func() {
-			_ = z.Close() // the reader is gone if this fails
-			h.zip.Put(z)
-		}()
-		out = z
-	}
-	if err := page.Write(out, format); err != nil {
-		h.o.Log.Debug("scrape ended early", "err", err, "remote", r.RemoteAddr)
-	}
+	return page
 }
 
-// Negotiate returns the format that an Accept header asks for: OpenMetrics 1.0
-// if it is wanted at least as much as plain text, otherwise plain text.
-func Negotiate(accept string) Format {
-	open, text := -1.0, -1.0
-	for _, part := range strings.Split(accept, ",") {
-		media, params, _ := strings.Cut(strings.TrimSpace(part), ";")
-		q := quality(params)
-		switch strings.ToLower(strings.TrimSpace(media)) {
-		case "application/openmetrics-text":
-			if v := param(params, "version"); v == "" || v == "1.0.0" || v == "0.0.1" {
-				open = max(open, q)
-			}
-		case "text/plain":
-			text = max(text, q)
-		}
+func partOf(path string) Part {
+	switch path {
+	case "/metrics/replica":
+		return Replica
+	case "/metrics/deployment":
+		return Deployment
 	}
-	if open > 0 && open >= text {
-		return OpenMetrics
-	}
-	return Text
-}
-
-func acceptsGzip(header string) bool {
-	for _, part := range strings.Split(header, ",") {
-		coding, params, _ := strings.Cut(strings.TrimSpace(part), ";")
-		if strings.EqualFold(coding, "gzip") {
-			return quality(params) > 0
-		}
-	}
-	return false
-}
-
-func quality(params string) float64 {
-	v := param(params, "q")
-	if v == "" {
-		return 1
-	}
-	q, err := strconv.ParseFloat(v, 64)
-	if err != nil {
-		return 0
-	}
-	return q
-}
-
-func param(params, name string) string {
-	for _, p := range strings.Split(params, ";") {
-		k, v, _ := strings.Cut(p, "=")
-		if strings.EqualFold(strings.TrimSpace(k), name) {
-			return strings.Trim(strings.TrimSpace(v), `"`)
-		}
-	}
-	return ""
+	return Everything
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/worktally/worktally/server/activity"
 	"github.com/worktally/worktally/server/agentapi"
 	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/server/coding"
 	"github.com/worktally/worktally/server/controlapi"
 	"github.com/worktally/worktally/server/coordinator"
 	"github.com/worktally/worktally/server/gitauth"
@@ -200,7 +201,7 @@ func (s *Server) assemble() (err error) {
 	mux.Handle("/", s.people)
 	s.api = s.instrumented(mux)
 	s.metrics = exposition.NewHandler(exposition.HandlerOptions{
-		Page: s.publisher.Page, Registry: s.registry, Ready: s.ready.Load, Log: s.log,
+		Page: s.publisher.Page, Registry: s.registry, Ready: s.ready.Load, Log: s.log, Parts: true, Codings: coding.All(),
 	})
 	return nil
 }

@@ -43,7 +43,7 @@ func (d *demo) printPages(ctx context.Context) error {
 		return err
 	}
 	identity := []string{`agent_name="main",`, `template_name="demo-template",`, `username="admin",`, `workspace_name="demo",`, `,agent_name="main"`,
-		`,template_name="demo-template"`, `,username="admin"`, `,workspace_name="demo"`, `workspace_name="demo"`}
+		`,template_name="demo-template"`, `,username="admin"`, `,workspace_name="demo"`, `workspace_name="demo"`, `template_name="demo-template"`}
 	var keys []string
 	for key := range agent {
 		_, both := server[key]

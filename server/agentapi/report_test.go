@@ -49,7 +49,7 @@ func metric(typ agentpb.Stats_Metric_Type, name string, v float64, labels ...str
 func (w *world) series(name string, labels ...string) string {
 	identity := `agent_name="main",username="ann",workspace_name="box"`
 	if !strings.HasPrefix(name, "coderd_agent") || strings.Contains(name, "startup") || strings.Contains(name, "reachable") {
-		identity = `agent_name="main",template_name="go",username="ann",workspace_name="box"`
+		identity = `agent_name="main",username="ann",workspace_name="box",template_name="go"`
 	}
 	for _, l := range labels {
 		identity += "," + l

@@ -309,7 +309,7 @@ func TestByteGaugesDecay(t *testing.T) {
 				t.Errorf("after %s: %s, want %s", time.Since(now), got, step.rx)
 			}
 		}
-		want(t, p, map[string]string{`agent_network_receive_bytes_total{agent_name="main",template_name="go",username="ann",workspace_name="box",path="tcp"}`: "107"})
+		want(t, p, map[string]string{`agent_network_receive_bytes_total{agent_name="main",username="ann",workspace_name="box",template_name="go",path="tcp"}`: "107"})
 	})
 }
 
@@ -497,7 +497,7 @@ func TestDynamicFamilies(t *testing.T) {
 	p.Reported(two, time.Now(), o)
 	got := samples(t, p)
 	name := func(n, ws string) string {
-		return n + `{agent_name="main",template_name="go",username="ann",workspace_name="` + ws + `"}`
+		return n + `{agent_name="main",username="ann",workspace_name="` + ws + `",template_name="go"}`
 	}
 	if got[name("agent_thing", "one")] != "1" || got[name("agent_thing", "two")] != "" || got[name("agent_other_total", "two")] != "2" ||
 		got[name("agent_fine", "two")] != "8" {
@@ -540,7 +540,7 @@ func TestHistograms_OnlyWholeOnes(t *testing.T) {
 			t.Errorf("the %s histogram is shown", bad)
 		}
 	}
-	labels := `{agent_name="main",template_name="go",username="ann",workspace_name="box",stage="good"}`
+	labels := `{agent_name="main",username="ann",workspace_name="box",template_name="go",stage="good"}`
 	want(t, p, map[string]string{
 		"agent_script_duration_seconds_count" + labels:               "3",
 		"agent_script_duration_seconds_sum" + labels:                 "0",

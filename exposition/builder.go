@@ -1,0 +1,174 @@
+package exposition
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Builder collects the samples of a row. It belongs to one goroutine.
+type Builder struct {
+	table *Table
+	// identity are the rendered labels of AgentTemplate, agent the length of those
+	// of Agent.
+	identity string
+	agent    int
+	samples  []sample
+	// labels are the rendered ones of all samples, one after the other.
+	labels []byte
+	// seen are the samples by their hash; those with an equal one are chained by
+	// sample.next, as the index plus one.
+	seen map[uint64]int32
+}
+
+type sample struct {
+	family   int32
+	suffix   suffix
+	from, to int32 // in labels
+	next     int32
+	value    float64
+}
+
+// NewBuilder starts a row. names may be zero for a source without identity: then
+// samples of families that have one are refused.
+func (t *Table) NewBuilder(names Names) *Builder {
+	b := &Builder{table: t, seen: make(map[uint64]int32)}
+	whole := appendLabels(nil, []Label{{"agent_name", names.AgentName}, {"username", names.Username}, {"workspace_name", names.WorkspaceName}})
+	b.agent = len(whole)
+	if b.agent > 0 && names.TemplateName != "" {
+		whole = appendLabels(append(whole, ','), []Label{{"template_name", names.TemplateName}})
+	}
+	b.identity = string(whole)
+	return b
+}
+
+// The reasons for which a sample is refused.
+var (
+	ErrUnknownFamily = errors.New("unknown family")
+	ErrNoIdentity    = errors.New("the source has no identity")
+	ErrDuplicate     = errors.New("duplicate series")
+	ErrInvalidLabel  = errors.New("invalid label")
+)
+
+// Add adds a sample under its full name, for a part of a histogram that with
+// suffix. Empty label values are left out. A sample that could break the page is
+// refused with one of the errors above.
+func (b *Builder) Add(name string, value float64, labels ...Label) error {
+	family, part, ok := b.table.find(name)
+	if !ok {
+		return fmt.Errorf("%w: %q", ErrUnknownFamily, name)
+	}
+	f := &b.table.families[family]
+	if f.Identity != NoIdentity && b.agent == 0 {
+		return ErrNoIdentity
+	}
+	for i, l := range labels {
+		twice := slices.ContainsFunc(labels[:i], func(o Label) bool { return o.Name == l.Name })
+		if !ValidLabelName(l.Name) || !utf8.ValidString(l.Value) || twice || f.Identity != NoIdentity && IsIdentityLabel(l.Name) {
+			return fmt.Errorf("%w: %q", ErrInvalidLabel, l.Name)
+		}
+	}
+	from := len(b.labels)
+	b.labels = appendLabels(b.labels, labels)
+	if !b.keep(sample{family: int32(family), suffix: part, from: int32(from), to: int32(len(b.labels)), value: value}) {
+		err := fmt.Errorf("%w: %s{%s}", ErrDuplicate, name, b.labels[from:])
+		b.labels = b.labels[:from]
+		return err
+	}
+	return nil
+}
+
+// keep adds a sample unless it is there already.
+func (b *Builder) keep(s sample) bool {
+	hash := b.hash(&s)
+	s.next = b.seen[hash]
+	for i := s.next; i > 0; i = b.samples[i-1].next {
+		if o := &b.samples[i-1]; o.family == s.family && o.suffix == s.suffix && string(b.own(o)) == string(b.own(&s)) {
+			return false
+		}
+	}
+	b.samples = append(b.samples, s)
+	b.seen[hash] = int32(len(b.samples))
+	return true
+}
+
+func (b *Builder) own(s *sample) []byte { return b.labels[s.from:s.to] }
+
+func (b *Builder) hash(s *sample) uint64 {
+	h := maphash.Bytes(b.table.shapes.seed, b.own(s))
+	return mix(h, uint64(s.family)<<2|uint64(s.suffix))
+}
+
+// mix combines hashes; the order matters.
+func mix(h, with uint64) uint64 { return (h ^ with*0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd }
+
+// FillZeros adds the zeros of the families that pass the filter, where no other
+// value was added.
+func (b *Builder) FillZeros(filter func(*Family) bool) {
+	for i := range b.table.families {
+		f := &b.table.families[i]
+		if f.Zeros == nil || f.Identity != NoIdentity && b.agent == 0 || !filter(f) {
+			continue
+		}
+		for _, labels := range b.table.zeros[i] {
+			from := len(b.labels)
+			b.labels = append(b.labels, labels...)
+			if !b.keep(sample{family: int32(i), from: int32(from), to: int32(len(b.labels))}) {
+				b.labels = b.labels[:from]
+			}
+		}
+	}
+}
+
+// Row ends the building. The builder must not be used afterwards.
+func (b *Builder) Row() *Row {
+	slices.SortFunc(b.samples, b.compare)
+	r := &Row{shape: b.shape(), agent: uint32(b.agent), template: uint32(len(b.identity))}
+	r.data = pack(len(b.samples), b.identity, func(to []byte, i int) []byte {
+		return append(appendValue(to, b.samples[i].value), '\n')
+	})
+	b.seen = nil
+	return r
+}
+
+// shape returns that of the sorted samples.
+func (b *Builder) shape() *shape {
+	hash := uint64(len(b.samples))
+	for i := range b.samples {
+		hash = mix(hash, b.hash(&b.samples[i]))
+	}
+	return b.table.shapes.intern(hash, b.fits, func() *shape {
+		labels := string(b.labels)
+		places := make([]place, len(b.samples))
+		for i, s := range b.samples {
+			places[i] = newPlace(b.table, int(s.family), s.suffix, labels[s.from:s.to])
+		}
+		return newShape(b.table, places)
+	})
+}
+
+// fits says whether a shape is that of the sorted samples.
+func (b *Builder) fits(s *shape) bool {
+	return slices.EqualFunc(s.places, b.samples, func(p place, s sample) bool {
+		return p.family == s.family && p.suffix == s.suffix && p.labels() == string(b.own(&s))
+	})
+}
+
+// compare sorts by family. Within a histogram the parts of one label set must
+// stand together, buckets in order of their bound, as OpenMetrics demands.
+func (b *Builder) compare(x, y sample) int {
+	if c := cmp.Compare(x.family, y.family); c != 0 {
+		return c
+	}
+	if x.suffix == noSuffix && y.suffix == noSuffix {
+		return bytes.Compare(b.own(&x), b.own(&y))
+	}
+	xl, xb := splitBound(string(b.own(&x)))
+	yl, yb := splitBound(string(b.own(&y)))
+	return cmp.Or(strings.Compare(xl, yl), cmp.Compare(x.suffix, y.suffix), cmp.Compare(xb, yb))
+}
