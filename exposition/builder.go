@@ -21,6 +21,9 @@ type Builder struct {
 	samples  []sample
 	// labels are the rendered ones of all samples, one after the other.
 	labels []byte
+	// maxSamples and maxText bound samples and their bytes, 0 means nothing does;
+	// text are the bytes of samples so far, without values.
+	maxSamples, maxText, text int
 	// seen are the samples by their hash; those with an equal one are chained by
 	// sample.next, as the index plus one.
 	seen map[uint64]int32
@@ -53,7 +56,28 @@ var (
 	ErrNoIdentity    = errors.New("the source has no identity")
 	ErrDuplicate     = errors.New("duplicate series")
 	ErrInvalidLabel  = errors.New("invalid label")
+	ErrTooMany       = errors.New("too many series")
+	ErrTooLarge      = errors.New("too many bytes")
 )
+
+// Limit bounds how many samples Add takes, and how many bytes they may have in
+// the text format, short of their values. 0 means no limit. FillZeros goes beyond
+// it: its samples are bounded by the table.
+func (b *Builder) Limit(samples, text int) { b.maxSamples, b.maxText = samples, text }
+
+// Len is the number of samples so far.
+func (b *Builder) Len() int { return len(b.samples) }
+
+// Undo takes back all samples but the first n.
+func (b *Builder) Undo(n int) {
+	for i := len(b.samples) - 1; i >= n; i-- {
+		s := &b.samples[i]
+		b.text -= b.size(s)
+		b.seen[b.hash(s)] = s.next // of those with one hash the last came first
+		b.labels = b.labels[:s.from]
+	}
+	b.samples = b.samples[:n]
+}
 
 // Add adds a sample under its full name, for a part of a histogram that with
 // suffix. Empty label values are left out. A sample that could break the page is
@@ -75,12 +99,32 @@ func (b *Builder) Add(name string, value float64, labels ...Label) error {
 	}
 	from := len(b.labels)
 	b.labels = appendLabels(b.labels, labels)
-	if !b.keep(sample{family: int32(family), suffix: part, from: int32(from), to: int32(len(b.labels)), value: value}) {
-		err := fmt.Errorf("%w: %s{%s}", ErrDuplicate, name, b.labels[from:])
-		b.labels = b.labels[:from]
-		return err
+	s := sample{family: int32(family), suffix: part, from: int32(from), to: int32(len(b.labels)), value: value}
+	var err error
+	switch {
+	case b.maxSamples > 0 && len(b.samples) >= b.maxSamples:
+		err = ErrTooMany
+	case b.maxText > 0 && b.text+b.size(&s) > b.maxText:
+		err = ErrTooLarge
+	case !b.keep(s):
+		err = fmt.Errorf("%w: %s{%s}", ErrDuplicate, name, b.labels[from:])
+	default:
+		return nil
 	}
-	return nil
+	b.labels = b.labels[:from]
+	return err
+}
+
+// size is how long a sample is without its value.
+func (b *Builder) size(s *sample) int {
+	n := len(b.table.heads[s.family][s.suffix]) + int(s.to-s.from) + len(",} ")
+	switch b.table.families[s.family].Identity {
+	case Agent:
+		n += b.agent
+	case AgentTemplate:
+		n += len(b.identity)
+	}
+	return n
 }
 
 // keep adds a sample unless it is there already.
@@ -93,6 +137,7 @@ func (b *Builder) keep(s sample) bool {
 		}
 	}
 	b.samples = append(b.samples, s)
+	b.text += b.size(&s)
 	b.seen[hash] = int32(len(b.samples))
 	return true
 }

@@ -2,6 +2,7 @@ package exposition
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -34,7 +35,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		if f.Sides&p.Sides == 0 {
 			continue
 		}
-		for _, r := range p.Rows {
+		for _, r := range slices.Concat(p.groups()...) {
 			first, places := r.shape.of(i)
 			if f.Type == Histogram {
 				collectHistograms(ch, f, r, first, places)

@@ -29,6 +29,9 @@ type Page struct {
 	// Names, if there are any, are the only families that are shown.
 	Names map[string]bool
 	Rows  []*Row
+	// Shared are more rows. Their slices belong to somebody else, and a page only
+	// reads them.
+	Shared [][]*Row
 	// Gathered are the families of registries; one whose name the table has is
 	// left out.
 	Gathered []*dto.MetricFamily
@@ -45,8 +48,10 @@ func (p *Page) Write(w io.Writer, f Format) error {
 	for i := range p.Table.families {
 		if family := &p.Table.families[i]; p.shows(family) {
 			tw.header(family.Name, family.Type, family.Help)
-			if i < len(present) && present[i] {
-				tw.rows(i, family.Identity, p.Rows)
+			if present[i] {
+				for _, rows := range p.groups() {
+					tw.rows(i, family.Identity, rows)
+				}
 			}
 		}
 		if tw.err != nil {
@@ -83,20 +88,28 @@ func (p *Page) present() []bool {
 	present := make([]bool, len(p.Table.families))
 	seen := make(map[*shape]bool)
 	var last *shape
-	for _, r := range p.Rows {
-		if r.shape == last || seen[r.shape] {
-			continue
-		}
-		last = r.shape
-		if len(seen) < maxShapes { // more are looked at twice
-			seen[last] = true
-		}
-		for f := range len(last.first) - 1 {
-			present[f] = present[f] || last.first[f] < last.first[f+1]
+	for _, rows := range p.groups() {
+		for _, r := range rows {
+			if r.shape == last || seen[r.shape] {
+				continue
+			}
+			last = r.shape
+			if len(seen) < maxSeen { // more are looked at twice
+				seen[last] = true
+			}
+			// A family that came after the table was taken waits for the next scrape.
+			for f := range min(len(last.first)-1, len(present)) {
+				present[f] = present[f] || last.first[f] < last.first[f+1]
+			}
 		}
 	}
 	return present
 }
+
+// maxSeen bounds what present remembers.
+const maxSeen = 1024
+
+func (p *Page) groups() [][]*Row { return append(p.Shared[:len(p.Shared):len(p.Shared)], p.Rows) }
 
 // names returns the names of all families of the page.
 func (p *Page) names() map[string]struct{} {

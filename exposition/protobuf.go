@@ -38,8 +38,8 @@ func (p *Page) writeProtobuf(w io.Writer) error {
 	present := p.present()
 	for i := range p.Table.families {
 		// A family without metrics has no place in this format.
-		if f := &p.Table.families[i]; i < len(present) && present[i] && p.shows(f) {
-			pw.family(f, i, p.Rows)
+		if f := &p.Table.families[i]; present[i] && p.shows(f) {
+			pw.family(f, i, p.groups())
 		}
 		if pw.err != nil {
 			return pw.err
@@ -60,7 +60,7 @@ func (p *Page) writeProtobuf(w io.Writer) error {
 	return pw.err
 }
 
-func (pw *protoWriter) family(f *Family, index int, rows []*Row) {
+func (pw *protoWriter) family(f *Family, index int, groups [][]*Row) {
 	head := protowire.AppendTag(nil, familyName, protowire.BytesType)
 	head = protowire.AppendString(head, f.Name)
 	head = protowire.AppendTag(head, familyHelp, protowire.BytesType)
@@ -68,12 +68,12 @@ func (pw *protoWriter) family(f *Family, index int, rows []*Row) {
 	head = protowire.AppendTag(head, familyType, protowire.VarintType)
 	head = protowire.AppendVarint(head, uint64(protoType(f.Type)))
 	size := len(head)
-	pw.metrics(f, index, rows, func() {
+	pw.metrics(f, index, groups, func() {
 		size += protowire.SizeTag(familyMetric) + protowire.SizeBytes(len(pw.metric))
 	})
 	pw.buf = protowire.AppendVarint(pw.buf, uint64(size))
 	pw.buf = append(pw.buf, head...)
-	pw.metrics(f, index, rows, func() {
+	pw.metrics(f, index, groups, func() {
 		pw.buf = protowire.AppendTag(pw.buf, familyMetric, protowire.BytesType)
 		pw.buf = protowire.AppendBytes(pw.buf, pw.metric)
 		pw.flush(bufferSize)
@@ -81,22 +81,24 @@ func (pw *protoWriter) family(f *Family, index int, rows []*Row) {
 }
 
 // metrics calls emit for each metric of a family, which is then in pw.metric.
-func (pw *protoWriter) metrics(f *Family, index int, rows []*Row, emit func()) {
-	for _, r := range rows {
-		first, places := r.shape.of(index)
-		if len(places) == 0 {
-			continue
-		}
-		pw.labels = appendPairs(pw.labels[:0], r.identity(f.Identity))
-		if f.Type == Histogram {
-			pw.histograms(r, first, places, emit)
-			continue
-		}
-		for i := range places {
-			pw.metric = appendPairs(append(pw.metric[:0], pw.labels...), places[i].labels())
-			pw.part = appendDouble(pw.part[:0], numberValue, r.value(first+i))
-			pw.metric = appendMessage(pw.metric, metricOf(f.Type), pw.part)
-			emit()
+func (pw *protoWriter) metrics(f *Family, index int, groups [][]*Row, emit func()) {
+	for _, rows := range groups {
+		for _, r := range rows {
+			first, places := r.shape.of(index)
+			if len(places) == 0 {
+				continue
+			}
+			pw.labels = appendPairs(pw.labels[:0], r.identity(f.Identity))
+			if f.Type == Histogram {
+				pw.histograms(r, first, places, emit)
+				continue
+			}
+			for i := range places {
+				pw.metric = appendPairs(append(pw.metric[:0], pw.labels...), places[i].labels())
+				pw.part = appendDouble(pw.part[:0], numberValue, r.value(first+i))
+				pw.metric = appendMessage(pw.metric, metricOf(f.Type), pw.part)
+				emit()
+			}
 		}
 	}
 }

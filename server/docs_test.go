@@ -26,7 +26,7 @@ func TestDocs_Registry(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| Family | Type | Labels | Meaning |\n|---|---|---|---|\n")
 	for _, f := range families {
-		if !strings.HasPrefix(f.GetName(), "worktally_") {
+		if !strings.HasPrefix(f.GetName(), "worktally_") && !strings.HasPrefix(f.GetName(), "coderd_") {
 			continue
 		}
 		var labels []string

@@ -157,6 +157,7 @@ func (s *Server) assemble() (err error) {
 		CollectAgentStats: s.o.Prometheus.CollectAgentStats, ByteWindow: s.o.Prometheus.ByteWindow,
 		Own: s.fill, Deployment: func() []*exposition.Row { return []*exposition.Row{s.peopleRow(table)} },
 		Node: s.coordinator.Node, RelayMap: s.relays, HeartbeatTimeout: 2 * s.o.AgentPingInterval,
+		Registerer: s.registry, Labels: s.o.Prometheus.Labels,
 	})
 	if err != nil {
 		return err

@@ -29,10 +29,7 @@ func (p *Publisher) deploymentRow(totals []*worktallypb.Series) *exposition.Row 
 		if family == "" {
 			continue
 		}
-		for i := 0; i+1 < len(s.GetLabels()); i += 2 {
-			labels = append(labels, exposition.Label{Name: s.Labels[i], Value: s.Labels[i+1]})
-		}
-		p.add(b, family, s.GetValue(), labels...)
+		p.add(b, family, s.GetValue(), append(labels, labelsOf(s)...)...)
 	}
 	b.FillZeros(func(f *exposition.Family) bool { return f.Sides == exposition.ServerCollect && !f.Forwarded })
 	return b.Row()

@@ -35,10 +35,9 @@ func (h *flattened) whole() bool {
 	return rising && exposition.FormatBound(last.bound) == "+Inf" && last.value == h.count
 }
 
-// wholeHistograms returns the parts of the histograms among totals that can be
-// shown, and how many histograms cannot. An agent leaves out what is 0, so a
-// missing sum is added.
-func wholeHistograms(table *exposition.Table, totals []*worktallypb.Series) (parts []*worktallypb.Series, broken uint64) {
+// wholeHistograms returns the histograms among totals that can be shown, and how
+// many cannot. An agent leaves out what is 0, so a missing sum is added.
+func wholeHistograms(table *exposition.Table, totals []*worktallypb.Series) (whole []*flattened, broken uint64) {
 	groups := make(map[string]*flattened)
 	var order []*flattened
 	for _, s := range totals {
@@ -69,12 +68,12 @@ func wholeHistograms(table *exposition.Table, totals []*worktallypb.Series) (par
 			broken++
 			continue
 		}
-		parts = append(parts, h.parts...)
 		if !h.sum {
-			parts = append(parts, &worktallypb.Series{Name: h.base + "_sum", Labels: h.ownLabels})
+			h.parts = append(h.parts, &worktallypb.Series{Name: h.base + "_sum", Labels: h.ownLabels})
 		}
+		whole = append(whole, h)
 	}
-	return parts, broken
+	return whole, broken
 }
 
 // withoutBound takes the bucket bound out of labels.

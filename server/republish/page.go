@@ -1,6 +1,7 @@
 package republish
 
 import (
+	"errors"
 	"time"
 
 	"github.com/worktally/worktally/exposition"
@@ -10,21 +11,22 @@ import (
 // pointers.
 func (p *Publisher) Page() exposition.Page {
 	page := exposition.Page{Table: p.table.Load(), Sides: exposition.ServerPage}
-	page.Rows = append(page.Rows, p.ownRow(page.Table))
-	if p.o.Deployment != nil {
-		page.Rows = append(page.Rows, p.o.Deployment()...)
-	}
+	own := []*exposition.Row{p.ownRow(page.Table)}
 	if states := p.states.Load(); states != nil {
-		page.Rows = append(page.Rows, *states...)
+		page.Shared = append(page.Shared, *states)
 	}
+	if p.o.Deployment != nil {
+		page.Shared = append(page.Shared, p.o.Deployment())
+	}
+	page.Shared = append(page.Shared, own)
 	if !p.o.CollectAgentStats {
 		return page
 	}
 	page.Sides |= exposition.ServerCollect
 	if d := p.deployment.Load(); d != nil {
-		page.Rows = append(page.Rows, d)
+		page.Shared = append(page.Shared, []*exposition.Row{d})
 	}
-	page.Rows = append(page.Rows, p.reportRows(time.Now())...)
+	page.Rows = p.reportRows(time.Now())
 	// A family that came meanwhile has rows only from the next scrape on.
 	return page
 }
@@ -42,42 +44,43 @@ func (p *Publisher) ownRow(t *exposition.Table) *exposition.Row {
 	return b.Row()
 }
 
-// reportRows returns the rows of the agents that are not silent, and sweeps out
-// those that are.
+// reportRows returns the rows of the agents that are not silent.
 func (p *Publisher) reportRows(now time.Time) []*exposition.Row {
+	p.sweep(now)
 	p.mu.RLock()
-	entries := make([]*entry, 0, len(p.agents))
-	for _, e := range p.agents {
-		entries = append(entries, e)
-	}
+	defer p.mu.RUnlock()
+	return p.agents.rows()
+}
+
+// sweep changes what changes by time alone: byte gauges that a window has left,
+// and agents that are silent.
+func (p *Publisher) sweep(now time.Time) {
+	at := p.instant(now)
+	p.mu.RLock()
+	due := p.agents.due(at)
 	p.mu.RUnlock()
-	rows := make([]*exposition.Row, 0, len(entries))
-	for _, e := range entries {
-		switch {
-		case !now.Before(e.expires):
-			p.replace(e, nil)
-		case !e.stale.IsZero() && !now.Before(e.stale):
-			// A window has left the span of the byte gauges.
-			fresh := p.build(e.names, e.latest, now)
-			p.replace(e, fresh)
-			rows = append(rows, fresh.row)
-		default:
-			rows = append(rows, e.row)
-		}
+	for _, e := range due {
+		p.replace(e, e.at(at, p.table.Load()))
 	}
-	return rows
 }
 
 // replace swaps an entry unless a report was faster. A nil fresh removes it.
 func (p *Publisher) replace(old, fresh *entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.agents[old.key] != old {
-		return
+	switch {
+	case p.agents.get(old.key) != old:
+	case fresh == nil:
+		p.agents.remove(old.key)
+	default:
+		p.showLocked(fresh)
 	}
-	if fresh == nil {
-		delete(p.agents, old.key)
-		return
+}
+
+// add adds a sample of ours. What other parts of the server show may be there
+// already; everything else is a mistake of ours, which the log tells.
+func (p *Publisher) add(b *exposition.Builder, name string, v float64, labels ...exposition.Label) {
+	if err := b.Add(name, v, labels...); err != nil && !errors.Is(err, exposition.ErrDuplicate) {
+		p.log.Error("a series cannot be shown", "metric", name, "err", err)
 	}
-	p.agents[old.key] = fresh
 }

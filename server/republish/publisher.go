@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/worktally/worktally/exposition"
 	"github.com/worktally/worktally/server/catalog"
@@ -39,9 +40,15 @@ type Options struct {
 	CollectAgentStats bool
 	// Own adds the families of other parts of the server.
 	Own func(*exposition.Builder)
-	// Deployment returns rows of the deployment that other parts keep ready. It must
-	// not block. Nil means none.
+	// Deployment returns more rows of what every replica shows alike. They and their
+	// slice are only read. It must not block. Nil means that there are none.
 	Deployment func() []*exposition.Row
+	// Registerer takes the families about the publisher itself; nil means nobody.
+	Registerer prometheus.Registerer
+	// Labels chooses among the names of those families, where the published and the
+	// real ones differ.
+	Labels exposition.LabelMode
+	Limits Limits
 	// Node returns the node that an agent announced on the tailnet, nil if there is
 	// none. Nil means that none is ever known.
 	Node func(agentID uuid.UUID) *tailnetpb.Node
@@ -71,26 +78,24 @@ type Publisher struct {
 	changed    chan struct{} // holds one signal: the states are stale
 	committed  atomic.Bool   // the deployment's totals are stale
 
-	// broken are the nodes with latencies that are not shown; only refreshStates
-	// looks at it.
-	broken map[uuid.UUID]*tailnetpb.Node
+	// broken are the nodes with latencies that are not shown, nextState is when the
+	// states change by time alone; only refreshStates and Run look at them.
+	broken    map[uuid.UUID]*tailnetpb.Node
+	nextState time.Time
 
 	// started is when this process took over: no agent is connected since before.
 	started time.Time
+	// refreshes observe how long the states take.
+	refreshes []prometheus.Observer
 
 	// mu guards what follows. An entry is immutable; changing it means replacing
 	// it.
 	mu     sync.RWMutex
-	agents map[agentKey]*entry
+	agents *agents
 	// changes tells when a workspace last changed, for as long as a report that
 	// was under way then may still arrive.
 	changes  map[uuid.UUID]time.Time
 	rejected map[string]uint64
-}
-
-type agentKey struct {
-	workspace uuid.UUID
-	agent     string
 }
 
 // New returns a publisher with an empty page.
@@ -116,11 +121,18 @@ func New(o Options) (*Publisher, error) {
 	if o.HeartbeatTimeout <= 0 {
 		o.HeartbeatTimeout = 30 * time.Second
 	}
+	o.Limits = o.Limits.withDefaults()
 	o.HeartbeatTimeout = max(o.HeartbeatTimeout, minHeartbeatTimeout)
 	p := &Publisher{
 		o: o, log: o.Log, changed: make(chan struct{}, 1), started: time.Now(),
-		agents: make(map[agentKey]*entry), changes: make(map[uuid.UUID]time.Time),
-		rejected: map[string]uint64{rejectedConflict: 0, rejectedFamilies: 0, rejectedHistogram: 0, rejectedLatency: 0},
+		agents: newAgents(), changes: make(map[uuid.UUID]time.Time), rejected: make(map[string]uint64),
+	}
+	for _, reason := range reasons() {
+		p.rejected[reason] = 0
+	}
+	var err error
+	if p.refreshes, err = newRefreshes(o.Registerer, o.Labels); err != nil {
+		return nil, err
 	}
 	p.table.Store(o.Table)
 	return p, nil
@@ -167,6 +179,36 @@ func (p *Publisher) Reported(id catalog.Identity, known time.Time, outcome ledge
 	p.committed.Store(true)
 }
 
+// put shows the latest state of an agent. The identity must have been known
+// after its workspace last changed: what is older shows nothing. Totals that an
+// older session delivered change what is shown, and do not bring back what has
+// ended.
+func (p *Publisher) put(names exposition.Names, known time.Time, l ledger.Latest, newest bool) {
+	fresh, refused := p.build(names, l, time.Now())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for reason, n := range refused {
+		p.rejected[reason] += n
+	}
+	if at, changed := p.changes[l.WorkspaceID]; changed && !known.After(at) {
+		return
+	}
+	if newest || p.agents.get(fresh.key) != nil {
+		p.showLocked(fresh)
+	}
+}
+
+// showLocked replaces an agent's entry, if the page has room for it.
+func (p *Publisher) showLocked(fresh *entry) {
+	p.agents.remove(fresh.key)
+	n := int64(fresh.row.Len())
+	if p.agents.series+n > p.o.Limits.Series || p.agents.text+int64(fresh.row.TextSize()) > p.o.Limits.Bytes {
+		p.rejected[rejectedFull] += uint64(n)
+		return
+	}
+	p.agents.put(fresh)
+}
+
 // AgentChanged implements agentapi.Publisher.
 func (p *Publisher) AgentChanged() {
 	select {
@@ -178,7 +220,7 @@ func (p *Publisher) AgentChanged() {
 // AgentOff implements agentapi.Publisher.
 func (p *Publisher) AgentOff(workspaceID uuid.UUID, agentName string) {
 	p.mu.Lock()
-	delete(p.agents, agentKey{workspaceID, agentName})
+	p.agents.remove(agentKey{workspaceID, agentName})
 	p.mu.Unlock()
 }
 
@@ -188,9 +230,9 @@ func (p *Publisher) AgentOff(workspaceID uuid.UUID, agentName string) {
 func (p *Publisher) WorkspaceChanged(workspaceID uuid.UUID) {
 	p.mu.Lock()
 	p.changes[workspaceID] = time.Now()
-	for k := range p.agents {
+	for k := range p.agents.index {
 		if k.workspace == workspaceID {
-			delete(p.agents, k)
+			p.agents.remove(k)
 		}
 	}
 	p.mu.Unlock()

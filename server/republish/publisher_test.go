@@ -207,7 +207,7 @@ func TestDefect_10_2_SilentAgentsEnd(t *testing.T) {
 		if n := reported(t, p); n != 0 {
 			t.Errorf("%d samples of a silent agent", n)
 		}
-		if len(p.agents) != 0 {
+		if p.agents.len() != 0 {
 			t.Error("the silent agent is kept")
 		}
 	})
@@ -478,7 +478,7 @@ func TestRun_RefreshesAndRecovers(t *testing.T) {
 		// Silent agents are forgotten although nobody scrapes.
 		time.Sleep(80 * time.Second)
 		p.mu.RLock()
-		n := len(p.agents)
+		n := p.agents.len()
 		p.mu.RUnlock()
 		if n != 0 {
 			t.Errorf("%d silent agents are kept", n)

@@ -33,8 +33,8 @@ const (
 // the context ends.
 func (p *Publisher) Run(ctx context.Context) error {
 	quiet := retry.NewLog(p.log, "read the states of agents")
-	tick := time.NewTicker(refreshAtLeast)
-	defer tick.Stop()
+	states := time.NewTimer(p.untilNextState())
+	defer states.Stop()
 	totals := time.NewTicker(time.Second)
 	defer totals.Stop()
 	for {
@@ -43,20 +43,19 @@ func (p *Publisher) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-totals.C:
+			p.sweep(time.Now()) // whether or not somebody scrapes, which then has less to do
 			if p.committed.Swap(false) {
 				if err = p.refreshDeployment(ctx); err != nil {
 					p.committed.Store(true)
 				}
 			}
-		case <-tick.C:
+		case <-states.C:
 			p.forget(time.Now())
-			err = p.refreshStates(ctx)
+			err = p.refreshAndPause(ctx)
+			states.Reset(p.untilNextState())
 		case <-p.changed:
-			began := time.Now()
-			err = p.refreshStates(ctx)
-			if retry.Sleep(ctx, max(refreshPause, refreshShare*time.Since(began))) != nil {
-				return nil
-			}
+			err = p.refreshAndPause(ctx)
+			states.Reset(p.untilNextState())
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -69,6 +68,20 @@ func (p *Publisher) Run(ctx context.Context) error {
 	}
 }
 
+func (p *Publisher) refreshAndPause(ctx context.Context) error {
+	began := time.Now()
+	err := p.refreshStates(ctx)
+	// If the context has ended, the caller sees it.
+	_ = retry.Sleep(ctx, max(refreshPause, refreshShare*time.Since(began)))
+	return err
+}
+
+// untilNextState is how long the states stay as they are, if nobody says
+// otherwise.
+func (p *Publisher) untilNextState() time.Duration {
+	return min(refreshAtLeast, max(0, time.Until(p.nextState)))
+}
+
 func (p *Publisher) refreshDeployment(ctx context.Context) error {
 	totals, err := p.o.Ledger.DeploymentTotals(ctx)
 	if err != nil {
@@ -78,9 +91,8 @@ func (p *Publisher) refreshDeployment(ctx context.Context) error {
 	return nil
 }
 
-// forget drops silent agents, whether or not somebody scrapes, and old changes.
+// forget drops old changes.
 func (p *Publisher) forget(now time.Time) {
-	p.reportRows(now)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	maps.DeleteFunc(p.changes, func(_ uuid.UUID, at time.Time) bool { return now.Sub(at) > changeMemory })
@@ -94,13 +106,23 @@ type up struct {
 
 func (p *Publisher) refreshStates(ctx context.Context) error {
 	now := time.Now()
+	defer func() {
+		for _, o := range p.refreshes {
+			o.Observe(time.Since(now).Seconds())
+		}
+	}()
 	var rows []*exposition.Row
+	next := now.Add(refreshAtLeast)
+	p.nextState = next // unless they can be read
 	ups := make(map[uuid.UUID]*up)
 	table := p.table.Load()
 	regions := p.o.RelayMap().GetRegions()
 	broken, refused := make(map[uuid.UUID]*tailnetpb.Node), uint64(0)
 	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
-		status := p.status(s, now)
+		status, until := p.status(s, now)
+		if until.Before(next) {
+			next = until
+		}
 		if ups[s.WorkspaceID] == nil {
 			ups[s.WorkspaceID] = &up{labels: table.Only("coderd_agents_up",
 				exposition.Label{Name: "template_name", Value: s.Template.Name}, exposition.Label{Name: "template_version", Value: orUnknown(s.Template.Version)},
@@ -127,7 +149,7 @@ func (p *Publisher) refreshStates(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.broken = broken
+	p.broken, p.nextState = broken, next
 	p.mu.Lock()
 	p.rejected[rejectedLatency] += refused
 	p.mu.Unlock()
@@ -147,22 +169,28 @@ func orUnknown(s string) string {
 	return s
 }
 
-// status judges a connection by its last heartbeat, at one instant for all. A
-// heartbeat from before this process says nothing: the connection ended with the
-// process that had it.
-func (p *Publisher) status(a catalog.AgentStatus, now time.Time) string {
+// status judges a connection by its last heartbeat, at one instant for all, and
+// says when the verdict is another one. A heartbeat from before this process says
+// nothing: the connection ended with the process that had it.
+func (p *Publisher) status(a catalog.AgentStatus, now time.Time) (status string, until time.Time) {
 	s := a.State
-	switch {
-	case s.FirstConnectedAt.IsZero() && now.Sub(a.CreatedAt) > connectTimeout:
-		return "timeout"
+	timeout, silent := a.CreatedAt.Add(connectTimeout), s.LastConnectedAt.Add(p.silence())
+	switch far := now.Add(time.Hour); {
+	case s.FirstConnectedAt.IsZero() && now.After(timeout):
+		return "timeout", far
 	case s.FirstConnectedAt.IsZero():
-		return "connecting"
-	case s.LastConnectedAt.Before(p.started), now.Sub(s.LastConnectedAt) > p.o.HeartbeatTimeout,
+		return "connecting", timeout.Add(time.Nanosecond)
+	case s.LastConnectedAt.Before(p.started), now.After(silent),
 		!s.DisconnectedAt.IsZero() && !s.DisconnectedAt.Before(s.LastConnectedAt):
-		return "disconnected"
+		return "disconnected", far
 	}
-	return "connected"
+	return "connected", silent.Add(time.Nanosecond)
 }
+
+// silence is how old a heartbeat may be. It is less than the timeout, because a
+// heartbeat is written down up to a second after it came, and the page knows of
+// it a pause later.
+func (p *Publisher) silence() time.Duration { return p.o.HeartbeatTimeout - p.o.HeartbeatTimeout/15 }
 
 // ended says whether a lifecycle is over.
 func ended(s agentpb.Lifecycle_State) bool { return s >= agentpb.Lifecycle_SHUTDOWN_TIMEOUT }
