@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/worktally/worktally/bench/report"
 	"github.com/worktally/worktally/e2e/stack"
 )
 
@@ -19,7 +20,7 @@ type bench struct {
 	o          options
 	s          *stack.Stack
 	progress   io.Writer
-	rows       []row
+	rows       report.Rows
 	loadBefore string
 	moved      int64 // payload that went through the agent
 
@@ -39,7 +40,7 @@ func (b *bench) measure(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	set(b.rows, binarySize, float64(binary.Size())/1e6)
+	b.rows.Set(binarySize, float64(binary.Size())/1e6)
 	if b.server, err = b.s.StartServer(ctx, 30*time.Second); err != nil {
 		return err
 	}
@@ -79,8 +80,8 @@ func (b *bench) starts(ctx context.Context) (err error) {
 		ready, page = append(ready, r), append(page, p)
 	}
 	b.say("start to ready %.0f ms, to the first scrape %.0f ms", ready, page)
-	set(b.rows, startToReady, median(ready))
-	set(b.rows, startToPage, median(page))
+	b.rows.Set(startToReady, report.Median(ready))
+	b.rows.Set(startToPage, report.Median(page))
 	return nil
 }
 
@@ -180,9 +181,9 @@ func (b *bench) idle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	set(b.rows, idleCPU, 100*(after-before)/b.o.idle.Seconds())
-	set(b.rows, idleRSS, now/1e6)
-	set(b.rows, goroutines, page.Sum("go_goroutines"))
+	b.rows.Set(idleCPU, 100*(after-before)/b.o.idle.Seconds())
+	b.rows.Set(idleRSS, now/1e6)
+	b.rows.Set(goroutines, page.Sum("go_goroutines"))
 	return nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os/exec"
 	"time"
+
+	"github.com/worktally/worktally/bench/report"
 )
 
 const gib = 1 << 30
@@ -52,11 +54,11 @@ func (b *bench) transfers(ctx context.Context) error {
 		}
 	}
 	b.say("CPU seconds per GiB: down %.2f, sshd down %.2f, up %.2f, relay down %.2f", down, theirs, up, relay)
-	set(b.rows, downCPU, median(down))
-	set(b.rows, upCPU, median(up))
-	set(b.rows, relayCPU, median(relay))
+	b.rows.Set(downCPU, report.Median(down))
+	b.rows.Set(upCPU, report.Median(up))
+	b.rows.Set(relayCPU, report.Median(relay))
 	if len(theirs) > 0 {
-		set(b.rows, downRatio, median(down)/median(theirs))
+		b.rows.Set(downRatio, report.Median(down)/report.Median(theirs))
 	}
 	return nil
 }
@@ -114,7 +116,7 @@ func (b *bench) traffic(ctx context.Context) error {
 		return err
 	}
 	b.say("after %.1f GB: %.1f MB resident, at most %.1f MB", float64(b.moved)/1e9, now/1e6, most/1e6)
-	set(b.rows, trafficRSS, now/1e6)
+	b.rows.Set(trafficRSS, now/1e6)
 	return nil
 }
 

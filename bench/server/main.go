@@ -1,0 +1,83 @@
+// Command server measures worktally's server on this machine and compares the
+// numbers with the limits that it has to hold and with what others need for the
+// same, in one run: a table for people, a JSON file for programs.
+//
+// Each group of figures is a file with a function in groups. Whatever is compared
+// runs in a process of its own, one after the other, so that the heap of one does
+// not slow another down. It is no test: a busy machine gives other numbers, and
+// the exit code says only whether it could measure.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/worktally/worktally/bench/report"
+)
+
+// options is how much is measured.
+type options struct {
+	out    string
+	agents int
+	rounds int
+	full   bool
+	// contender is set in the processes that the program starts of itself.
+	contender string
+	progress  io.Writer
+}
+
+// group measures a part of the table. It returns what it has, even if it fails.
+type group func(context.Context, options) (report.Rows, error)
+
+func groups() []group { return []group{exposition, realPrometheus} }
+
+func main() {
+	o := options{progress: os.Stderr}
+	flag.StringVar(&o.out, "out", "out/server.json", "where the JSON goes")
+	flag.IntVar(&o.agents, "agents", 100_000, "agents on the page")
+	flag.IntVar(&o.rounds, "rounds", 5, "how often each is measured; the median counts")
+	flag.BoolVar(&o.full, "full", false, "also what takes long: a real Prometheus")
+	flag.StringVar(&o.contender, "contender", "", "for the program's own use")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o, os.Stdout); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options, stdout io.Writer) error {
+	if o.contender != "" {
+		return contend(ctx, o, stdout)
+	}
+	before := load()
+	var rows report.Rows
+	var errs []error
+	for _, g := range groups() {
+		more, err := g(ctx, o)
+		rows, errs = append(rows, more...), append(errs, err)
+	}
+	fmt.Fprintf(stdout, "Configuration: %s/%s, %d CPUs, %s, load %s before and %s after; %d agents; median of %d.\n\n",
+		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), before, load(), o.agents, o.rounds)
+	report.WriteTable(stdout, rows, "OTHERS")
+	return errors.Join(append(errs, report.WriteJSON(o.out, rows))...)
+}
+
+// load is the load of the machine over the last minute.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	one, _, _ := strings.Cut(string(text), " ")
+	return one
+}
