@@ -3,6 +3,7 @@ package exposition
 import (
 	"io"
 	"strings"
+	"unsafe"
 )
 
 // bufferSize is how much is rendered before it is handed to the connection; slack
@@ -25,14 +26,21 @@ type textWriter struct {
 // up per sample.
 func (tw *textWriter) rows(family int, identity Identity, rows []*Row) {
 	var (
-		last   *shape
-		first  int
-		places []place
+		last         *shape
+		first        int
+		places       []place
+		ends, values int // roughly where they are
 	)
-	for _, r := range rows {
+	for n, r := range rows {
+		if n+2*ahead < len(rows) {
+			soon := rows[n+ahead]
+			prefetch(rows[n+2*ahead], unsafe.StringData(soon.data), ends, values, len(soon.data)-int(soon.template))
+		}
 		if r.shape != last {
 			last = r.shape
 			first, places = last.of(family)
+			ends = first * endSize(len(last.places))
+			values = ends + (len(last.places)+1)*endSize(len(last.places)) // if they are short
 		}
 		if len(places) == 0 {
 			continue
@@ -52,6 +60,10 @@ func (tw *textWriter) rows(family int, identity Identity, rows []*Row) {
 		}
 	}
 }
+
+// ahead is how many rows before it is needed a row's data is fetched; the row
+// itself is fetched twice as early.
+const ahead = 12
 
 // header writes HELP and TYPE. In OpenMetrics a counter is announced without
 // "_total", unless that name belongs to another family or the suffix is missing:
