@@ -156,21 +156,6 @@ func TestTable_ExtendKeepsOldRows(t *testing.T) {
 	}
 }
 
-func TestNegotiate(t *testing.T) {
-	for accept, want := range map[string]Format{
-		"":    Text,
-		"*/*": Text,
-		"application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3": OpenMetrics,
-		"application/openmetrics-text; version=2.0.0, text/plain":                         Text,
-		"text/plain;q=0.9, application/openmetrics-text;q=0.1":                            Text,
-		"application/openmetrics-text;q=nonsense":                                         Text,
-	} {
-		if got := Negotiate(accept); got != want {
-			t.Errorf("%q: %v", accept, got)
-		}
-	}
-}
-
 func TestHandler_EveryPathAnswers(t *testing.T) {
 	page := samplePage(t)
 	ready := false
