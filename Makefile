@@ -81,6 +81,10 @@ fuzz: ## every fuzz target for FUZZTIME (5s)
 bench-agent: build ## measure the agent on this machine against its limits (4 minutes)
 	cd bench && $(GO) run ./agent
 
+.PHONY: bench-server
+bench-server: ## measure the server against its limits and others (3 minutes); FULL=1 adds a real Prometheus
+	cd bench && $(GO) run ./server $(if $(FULL),-full)
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin .demo bench/out
