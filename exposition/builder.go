@@ -183,25 +183,41 @@ func (b *Builder) Row() *Row {
 
 // shape returns that of the sorted samples.
 func (b *Builder) shape() *shape {
+	var blocks []*block
 	hash := uint64(len(b.samples))
-	for i := range b.samples {
-		hash = mix(hash, b.hash(&b.samples[i]))
-	}
-	return b.table.shapes.intern(hash, b.fits, func() *shape {
-		labels := string(b.labels)
-		places := make([]place, len(b.samples))
-		for i, s := range b.samples {
-			places[i] = newPlace(b.table, int(s.family), s.suffix, labels[s.from:s.to])
+	for rest := b.samples; len(rest) > 0; {
+		n := slices.IndexFunc(rest, func(s sample) bool { return s.family != rest[0].family })
+		if n < 0 {
+			n = len(rest)
 		}
-		return newShape(b.table, places)
-	})
+		one, h := b.block(rest[:n])
+		blocks, hash, rest = append(blocks, one), mix(hash, h), rest[n:]
+	}
+	same := func(s *shape) bool {
+		return slices.EqualFunc(s.parts, blocks, func(p part, b *block) bool { return p.block == b })
+	}
+	return b.table.shapes.shapes.get(hash, same, func() *shape { return newShape(b.table, blocks) })
 }
 
-// fits says whether a shape is that of the sorted samples.
-func (b *Builder) fits(s *shape) bool {
-	return slices.EqualFunc(s.places, b.samples, func(p place, s sample) bool {
-		return p.family == s.family && p.suffix == s.suffix && p.labels() == string(b.own(&s))
-	})
+// block returns that of the samples of a family, and its hash.
+func (b *Builder) block(samples []sample) (*block, uint64) {
+	hash := uint64(len(samples))
+	for i := range samples {
+		hash = mix(hash, b.hash(&samples[i]))
+	}
+	family := samples[0].family
+	same := func(k *block) bool {
+		return k.family == family && slices.EqualFunc(k.places, samples, func(p place, s sample) bool {
+			return p.suffix == s.suffix && p.labels() == string(b.own(&s))
+		})
+	}
+	return b.table.shapes.blocks.get(hash, same, func() *block {
+		k := &block{family: family, places: make([]place, len(samples))}
+		for i := range samples {
+			k.places[i] = newPlace(b.table, int(family), samples[i].suffix, string(b.own(&samples[i])))
+		}
+		return k
+	}), hash
 }
 
 // compare sorts by family. Within a histogram the parts of one label set must

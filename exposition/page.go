@@ -83,31 +83,31 @@ func (p *Page) showsGathered(mf *dto.MetricFamily) bool {
 func (p *Page) named(family string) bool { return len(p.Names) == 0 || p.Names[family] }
 
 // present says which families have samples at all, so that the writers do not
-// look through all rows for nothing.
+// look through all rows for nothing. A family that came after the page's table was
+// taken waits for the next scrape.
 func (p *Page) present() []bool {
-	present := make([]bool, len(p.Table.families))
-	seen := make(map[*shape]bool)
+	var families []uint64
 	var last *shape
 	for _, rows := range p.groups() {
 		for _, r := range rows {
-			if r.shape == last || seen[r.shape] {
+			if r.shape == last {
 				continue
 			}
 			last = r.shape
-			if len(seen) < maxSeen { // more are looked at twice
-				seen[last] = true
+			for len(families) < len(last.families) {
+				families = append(families, 0)
 			}
-			// A family that came after the table was taken waits for the next scrape.
-			for f := range min(len(last.first)-1, len(present)) {
-				present[f] = present[f] || last.first[f] < last.first[f+1]
+			for i, w := range last.families {
+				families[i] |= w
 			}
 		}
 	}
+	present := make([]bool, len(p.Table.families))
+	for f := range present {
+		present[f] = f/64 < len(families) && families[f/64]>>(f%64)&1 == 1
+	}
 	return present
 }
-
-// maxSeen bounds what present remembers.
-const maxSeen = 1024
 
 func (p *Page) groups() [][]*Row { return append(p.Shared[:len(p.Shared):len(p.Shared)], p.Rows) }
 

@@ -13,3 +13,12 @@ TEXT ·prefetch(SB), NOSPLIT, $0-40
 	PREFETCHT0 (BX)(SI*1)
 	PREFETCHT0 64(BX)(SI*1)
 	RET
+
+// func prefetchShape(later *shape, parts *part, offset int)
+TEXT ·prefetchShape(SB), NOSPLIT, $0-24
+	MOVQ later+0(FP), AX
+	MOVQ parts+8(FP), BX
+	MOVQ offset+16(FP), CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 (BX)(CX*1)
+	RET

@@ -16,3 +16,13 @@ TEXT ·prefetch(SB), NOSPLIT, $0-40
 	PRFM (R4), PLDL1KEEP
 	PRFM 64(R4), PLDL1KEEP
 	RET
+
+// func prefetchShape(later *shape, parts *part, offset int)
+TEXT ·prefetchShape(SB), NOSPLIT, $0-24
+	MOVD later+0(FP), R0
+	MOVD parts+8(FP), R1
+	MOVD offset+16(FP), R2
+	ADD  R2, R1, R1
+	PRFM (R0), PLDL1KEEP
+	PRFM (R1), PLDL1KEEP
+	RET

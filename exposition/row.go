@@ -41,7 +41,7 @@ const maxNarrow = math.MaxUint16 / maxValue
 const maxValue = len("-2.2250738585072014e-308\n")
 
 // Len is the number of samples of the row.
-func (r *Row) Len() int { return len(r.shape.places) }
+func (r *Row) Len() int { return r.shape.n }
 
 // TextSize is how many bytes the row's samples take in the text format.
 func (r *Row) TextSize() int {
@@ -71,7 +71,7 @@ func endSize(n int) int {
 
 // line returns the i-th value with its line feed.
 func (r *Row) line(i int) string {
-	n := len(r.shape.places)
+	n := r.shape.n
 	if n > maxNarrow {
 		ends := bytesOf(r.data[4*i : 4*i+8])
 		start := 4 * (n + 1)

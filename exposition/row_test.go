@@ -104,11 +104,7 @@ func TestShapes(t *testing.T) {
 	for i := range rows {
 		rows[i] = row("many", fmt.Sprint(i))
 	}
-	known := func() int {
-		table.shapes.mu.Lock()
-		defer table.shapes.mu.Unlock()
-		return len(table.shapes.known)
-	}
+	known := table.shapes.shapes.len
 	if n := known(); n != maxShapes {
 		t.Errorf("%d shapes are known, the limit is %d", n, maxShapes)
 	}
@@ -118,6 +114,9 @@ func TestShapes(t *testing.T) {
 	}
 	runtime.KeepAlive(rows)
 	page, rows = Page{}, nil
+	if n := table.shapes.blocks.len(); n != maxShapes+102 {
+		t.Errorf("%d blocks are known", n)
+	}
 	for deadline := time.Now().Add(10 * time.Second); known() > 2; runtime.GC() {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d shapes are known after all but three rows are gone", known())
@@ -145,4 +144,38 @@ func FuzzLabels(f *testing.F) {
 			t.Errorf("labels (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// TestText_RowsOfEveryKind: rows with and without a family, with shapes of their
+// own and shared ones, near the end and far from it.
+func TestText_RowsOfEveryKind(t *testing.T) {
+	table := NewTable()
+	for i := range 130 { // a second and a third word of bits
+		table = table.Extend(Family{Name: fmt.Sprintf("agent_more_%d", i), Type: Gauge, Help: "More.", Identity: Agent, Sides: ServerCollect})
+	}
+	want := make(map[string]bool)
+	page := Page{Table: table, Sides: ServerCollect}
+	for i := range 2000 {
+		b := table.NewBuilder(Names{AgentName: "a", WorkspaceName: fmt.Sprint(i)})
+		for _, family := range []int{i % 7, 64 + i%3, 100 + i*i%29, 129} {
+			name := fmt.Sprintf("agent_more_%d", family)
+			if i%5 > 0 {
+				must(t, b.Add(name, float64(i)))
+				want[fmt.Sprintf(`%s{agent_name="a",workspace_name="%d"} %d`, name, i, i)] = true
+			}
+		}
+		page.Rows = append(page.Rows, b.Row())
+	}
+	text := render(t, page, Text)
+	for line := range bytes.Lines(text) {
+		if s := strings.TrimSpace(string(line)); line[0] != '#' {
+			if !want[s] {
+				t.Errorf("%s should not be there, or not twice", s)
+			}
+			delete(want, s)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("%d samples are missing", len(want))
+	}
 }

@@ -2,27 +2,42 @@ package exposition
 
 import (
 	"hash/maphash"
-	"runtime"
-	"slices"
-	"sync"
-	"weak"
+	"math/bits"
 )
 
-// shape is what rows have in common that show the same series of different
-// agents: everything but identity and values. It is immutable.
+// shape is everything of a row but identity and values: which series it has. Rows
+// of many agents have the same one. It is immutable.
 type shape struct {
-	places []place
-	// first[f] is the index of the first place of family f.
-	first []int32
+	// parts are the families that the row has, in their order, n is the number of
+	// places. The writer needs only these two; they come first so that they share a
+	// line of the cache.
+	parts []part
+	n     int
+	// families has a bit for each of the families.
+	families []uint64
 	// text is the length of all heads and tails, identities is how many places have
 	// which identity.
 	text       int
 	identities [3]int
 }
 
+// part is what a shape has of a family.
+type part struct {
+	*block
+	family int32
+	first  int32 // the index of the first of its places in the row
+}
+
+// block is the places of one family. Agents differ in what they have of a few
+// families, mostly in the buckets of histograms that are not 0; so shapes that are
+// not the same share their blocks.
+type block struct {
+	family int32
+	places []place
+}
+
 // place is where a sample of a row goes: head, identity labels, tail, value.
 type place struct {
-	family int32
 	// suffix is that of a histogram's part.
 	suffix suffix
 	head   string // `name{`
@@ -50,18 +65,9 @@ func (p *place) labels() string {
 	return t[:max(len(t)-len("} "), 0)]
 }
 
-// of returns the places of a family and the index of the first of them.
-func (s *shape) of(family int) (first int, places []place) {
-	if family+1 >= len(s.first) {
-		return 0, nil
-	}
-	first = int(s.first[family])
-	return first, s.places[first:s.first[family+1]]
-}
-
 // newPlace renders a place.
 func newPlace(t *Table, family int, suffix suffix, labels string) place {
-	p := place{family: int32(family), suffix: suffix, tail: labels}
+	p := place{suffix: suffix, tail: labels}
 	f := &t.families[family]
 	switch {
 	case f.Identity == NoIdentity && labels == "":
@@ -80,80 +86,63 @@ func newPlace(t *Table, family int, suffix suffix, labels string) place {
 	return p
 }
 
-// newShape makes a shape of sorted places.
-func newShape(t *Table, places []place) *shape {
-	s := &shape{places: places}
-	last := -1
-	for i := range places {
-		p := &places[i]
-		for ; last < int(p.family); last++ {
-			s.first = append(s.first, int32(i))
-		}
-		s.text += len(p.head) + len(p.tail)
-		s.identities[t.families[p.family].Identity]++
+// of returns the places of a family and the index of the first of them.
+func (s *shape) of(family int) (first int, places []place) {
+	i, ok := s.find(family, 0)
+	if !ok {
+		return 0, nil
 	}
-	s.first = slices.Clip(append(s.first, int32(len(places))))
+	return int(s.parts[i].first), s.parts[i].places
+}
+
+// find returns which part is that of a family. It looks first where it was in the
+// shape before.
+func (s *shape) find(family, before int) (i int, ok bool) {
+	if before < len(s.parts) && int(s.parts[before].family) == family {
+		return before, true
+	}
+	word, bit := family/64, uint(family%64)
+	if word >= len(s.families) || s.families[word]>>bit&1 == 0 {
+		return before, false
+	}
+	i = bits.OnesCount64(s.families[word] & (1<<bit - 1))
+	for _, w := range s.families[:word] {
+		i += bits.OnesCount64(w)
+	}
+	return i, true
+}
+
+// newShape makes a shape of blocks in the order of their families.
+func newShape(t *Table, blocks []*block) *shape {
+	s := &shape{parts: make([]part, len(blocks))}
+	if len(blocks) > 0 {
+		s.families = make([]uint64, blocks[len(blocks)-1].family/64+1)
+	}
+	for i, b := range blocks {
+		s.families[b.family/64] |= 1 << (b.family % 64)
+		s.parts[i] = part{b, b.family, int32(s.n)}
+		s.n += len(b.places)
+		s.identities[t.families[b.family].Identity] += len(b.places)
+		for j := range b.places {
+			s.text += len(b.places[j].head) + len(b.places[j].tail)
+		}
+	}
 	return s
 }
 
-// shapes are the shapes that rows share. One that no row has is forgotten, so
-// there are never more than rows; agents that all have series of their own, which
-// gains nothing, are bounded below that.
+// shapes are what rows share.
 type shapes struct {
-	seed maphash.Seed
-	mu   sync.Mutex
-	// known shapes by the hash of their places. If two have the same, one is not
-	// shared.
-	known map[uint64]weak.Pointer[shape]
+	seed   maphash.Seed
+	shapes *interned[shape]
+	blocks *interned[block]
 }
 
-// maxShapes bounds the shapes that are shared.
-const maxShapes = 16384
+// The limits of what is shared.
+const (
+	maxShapes = 1 << 14
+	maxBlocks = 1 << 16
+)
 
 func newShapes() *shapes {
-	return &shapes{seed: maphash.MakeSeed(), known: make(map[uint64]weak.Pointer[shape])}
-}
-
-// intern returns the shape with that hash for which same is true, and makes one
-// if there is none.
-func (s *shapes) intern(hash uint64, same func(*shape) bool, make func() *shape) *shape {
-	if known, ok := s.find(hash); ok && same(known) {
-		return known
-	}
-	fresh := make()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p, taken := s.known[hash]; taken {
-		if other := p.Value(); other != nil { // somebody was faster, or has the same hash
-			if same(other) {
-				return other
-			}
-			return fresh
-		}
-	} else if len(s.known) >= maxShapes {
-		return fresh
-	}
-	s.known[hash] = weak.Make(fresh)
-	runtime.AddCleanup(fresh, s.forget, hash)
-	return fresh
-}
-
-func (s *shapes) find(hash uint64) (*shape, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p, ok := s.known[hash]
-	if !ok {
-		return nil, false
-	}
-	known := p.Value()
-	return known, known != nil
-}
-
-// forget removes a shape that no row has any more.
-func (s *shapes) forget(hash uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p, ok := s.known[hash]; ok && p.Value() == nil {
-		delete(s.known, hash)
-	}
+	return &shapes{seed: maphash.MakeSeed(), shapes: newInterned[shape](maxShapes), blocks: newInterned[block](maxBlocks)}
 }

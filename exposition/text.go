@@ -27,20 +27,26 @@ type textWriter struct {
 func (tw *textWriter) rows(family int, identity Identity, rows []*Row) {
 	var (
 		last         *shape
-		first        int
+		at, first    int
 		places       []place
 		ends, values int // roughly where they are
 	)
 	for n, r := range rows {
-		if n+2*ahead < len(rows) {
-			soon := rows[n+ahead]
-			prefetch(rows[n+2*ahead], unsafe.StringData(soon.data), ends, values, len(soon.data)-int(soon.template))
+		if n+3*ahead < len(rows) {
+			soon := rows[n+2*ahead]
+			prefetch(rows[n+3*ahead], unsafe.StringData(soon.data), ends, values, len(soon.data)-int(soon.template))
+			if next := rows[n+ahead].shape; soon.shape != last {
+				prefetchShape(soon.shape, unsafe.SliceData(next.parts), at*partSize)
+			}
 		}
 		if r.shape != last {
-			last = r.shape
-			first, places = last.of(family)
-			ends = first * endSize(len(last.places))
-			values = ends + (len(last.places)+1)*endSize(len(last.places)) // if they are short
+			last, places = r.shape, nil
+			var ok bool
+			if at, ok = last.find(family, at); ok {
+				first, places = int(last.parts[at].first), last.parts[at].places
+			}
+			ends = first * endSize(last.n)
+			values = ends + (last.n+1)*endSize(last.n) // if they are short
 		}
 		if len(places) == 0 {
 			continue
@@ -61,9 +67,12 @@ func (tw *textWriter) rows(family int, identity Identity, rows []*Row) {
 	}
 }
 
-// ahead is how many rows before it is needed a row's data is fetched; the row
-// itself is fetched twice as early.
-const ahead = 12
+// ahead is how many rows lie between the steps in which what is needed of a row is
+// fetched: the row, then its data and its shape, then what the shape points to.
+const ahead = 8
+
+// partSize is that of a part of a shape.
+const partSize = int(unsafe.Sizeof(part{}))
 
 // header writes HELP and TYPE. In OpenMetrics a counter is announced without
 // "_total", unless that name belongs to another family or the suffix is missing:

@@ -2,6 +2,7 @@ package republish
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"testing"
 	"time"
@@ -15,7 +16,18 @@ import (
 	"github.com/worktally/worktally/wire/worktallypb"
 )
 
-// usual is what an agent in use has in its report.
+// distribution is a histogram as agents send it: without the buckets that are 0.
+func distribution(name string, empty int, labels ...string) (h []*worktallypb.Series) {
+	bounds := []float64{0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, math.Inf(1)}
+	for i, bound := range bounds[min(empty, len(bounds)-1):] {
+		h = append(h, series(name+"_bucket", float64(min(i+1, 5)), append([]string{"le", exposition.FormatBound(bound)}, labels...)...))
+	}
+	n := h[len(h)-1].Value
+	return append(h, series(name+"_sum", n, labels...), series(name+"_count", n, labels...))
+}
+
+// usual is what an agent in use has in its report. No two of many agents have the
+// same series.
 func usual(i int) (catalog.Identity, ledger.Outcome) {
 	id := catalog.Identity{
 		Agent: catalog.Agent{Name: "main"}, Owner: catalog.User{Username: fmt.Sprintf("user%05d", i/2)},
@@ -27,6 +39,16 @@ func usual(i int) (catalog.Identity, ledger.Outcome) {
 		series("agent_network_transmit_bytes_total", v*1e5, "path", "p2p"), series("agent_network_receive_packets_total", v, "path", "p2p"),
 		series("agent_sessions_total", v, "magic_type", "vscode", "pty", "no"), series("agent_sessions_opened_total", v, "via", "ssh"),
 		series("agent_sessions_ended_total", v, "family", "vscode", "reason", "exited"), series("agent_script_runs_total", 1, "stage", "start", "status", "ok"))...)
+	for j, h := range []struct{ family, label, value string }{
+		{"agent_peer_round_trip_seconds", "path", "p2p"}, {"agent_peer_round_trip_seconds", "path", "derp"},
+		{"agent_session_duration_seconds", "family", "vscode"}, {"agent_session_duration_seconds", "family", "ssh"}, {"agent_script_duration_seconds", "stage", "cron"},
+	} {
+		empty := i
+		for range j {
+			empty /= 11
+		}
+		o.Latest.Totals = append(o.Latest.Totals, distribution(h.family, empty%11, h.label, h.value)...)
+	}
 	o.Latest.Gauges.MedianLatencySeconds = proto.Float64(v / 1e4)
 	o.Latest.Gauges.Series = []*worktallypb.Series{
 		series("coderd_agentstats_startup_script_seconds", 3.5, "success", "true"), series("agent_open_sessions", 1, "app_name", "vscode", "family", "vscode"),
