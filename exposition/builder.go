@@ -35,6 +35,9 @@ type sample struct {
 	from, to int32 // in labels
 	next     int32
 	value    float64
+	// rest are the labels of a histogram's part without its bound.
+	rest  string
+	bound float64
 }
 
 // NewBuilder starts a row. names may be zero for a source without identity: then
@@ -100,6 +103,9 @@ func (b *Builder) Add(name string, value float64, labels ...Label) error {
 	from := len(b.labels)
 	b.labels = appendLabels(b.labels, labels)
 	s := sample{family: int32(family), suffix: part, from: int32(from), to: int32(len(b.labels)), value: value}
+	if part != noSuffix {
+		s.rest, s.bound = splitBound(string(b.own(&s)))
+	}
 	var err error
 	switch {
 	case b.maxSamples > 0 && len(b.samples) >= b.maxSamples:
@@ -229,7 +235,5 @@ func (b *Builder) compare(x, y sample) int {
 	if x.suffix == noSuffix && y.suffix == noSuffix {
 		return bytes.Compare(b.own(&x), b.own(&y))
 	}
-	xl, xb := splitBound(string(b.own(&x)))
-	yl, yb := splitBound(string(b.own(&y)))
-	return cmp.Or(strings.Compare(xl, yl), cmp.Compare(x.suffix, y.suffix), cmp.Compare(xb, yb))
+	return cmp.Or(strings.Compare(x.rest, y.rest), cmp.Compare(x.suffix, y.suffix), cmp.Compare(x.bound, y.bound))
 }
