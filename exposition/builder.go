@@ -2,12 +2,11 @@ package exposition
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"slices"
-	"strings"
+	"sort"
 	"unicode/utf8"
 )
 
@@ -178,7 +177,7 @@ func (b *Builder) FillZeros(filter func(*Family) bool) {
 
 // Row ends the building. The builder must not be used afterwards.
 func (b *Builder) Row() *Row {
-	slices.SortFunc(b.samples, b.compare)
+	sort.Sort(bySeries{b})
 	r := &Row{shape: b.shape(), agent: uint32(b.agent), template: uint32(len(b.identity))}
 	r.data = pack(len(b.samples), b.identity, func(to []byte, i int) []byte {
 		return append(appendValue(to, b.samples[i].value), '\n')
@@ -192,9 +191,9 @@ func (b *Builder) shape() *shape {
 	var blocks []*block
 	hash := uint64(len(b.samples))
 	for rest := b.samples; len(rest) > 0; {
-		n := slices.IndexFunc(rest, func(s sample) bool { return s.family != rest[0].family })
-		if n < 0 {
-			n = len(rest)
+		n := 1
+		for n < len(rest) && rest[n].family == rest[0].family {
+			n++
 		}
 		one, h := b.block(rest[:n])
 		blocks, hash, rest = append(blocks, one), mix(hash, h), rest[n:]
@@ -226,14 +225,25 @@ func (b *Builder) block(samples []sample) (*block, uint64) {
 	}), hash
 }
 
-// compare sorts by family. Within a histogram the parts of one label set must
+// bySeries sorts by family. Within a histogram the parts of one label set must
 // stand together, buckets in order of their bound, as OpenMetrics demands.
-func (b *Builder) compare(x, y sample) int {
-	if c := cmp.Compare(x.family, y.family); c != 0 {
-		return c
+type bySeries struct{ *Builder }
+
+// Swap implements sort.Interface.
+func (b bySeries) Swap(i, j int) { b.samples[i], b.samples[j] = b.samples[j], b.samples[i] }
+
+// Less implements sort.Interface.
+func (b bySeries) Less(i, j int) bool {
+	x, y := &b.samples[i], &b.samples[j]
+	switch {
+	case x.family != y.family:
+		return x.family < y.family
+	case x.suffix == noSuffix && y.suffix == noSuffix:
+		return bytes.Compare(b.own(x), b.own(y)) < 0
+	case x.rest != y.rest:
+		return x.rest < y.rest
+	case x.suffix != y.suffix:
+		return x.suffix < y.suffix
 	}
-	if x.suffix == noSuffix && y.suffix == noSuffix {
-		return bytes.Compare(b.own(&x), b.own(&y))
-	}
-	return cmp.Or(strings.Compare(x.rest, y.rest), cmp.Compare(x.suffix, y.suffix), cmp.Compare(x.bound, y.bound))
+	return x.bound < y.bound
 }

@@ -1,9 +1,6 @@
 package exposition
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // Label is one label of a sample.
 type Label struct{ Name, Value string }
@@ -12,9 +9,7 @@ type Label struct{ Name, Value string }
 func renderLabels(labels []Label) string { return string(appendLabels(nil, labels)) }
 
 func appendLabels(b []byte, labels []Label) []byte {
-	if !slices.IsSortedFunc(labels, compareLabels) {
-		labels = slices.SortedFunc(slices.Values(labels), compareLabels)
-	}
+	labels = sorted(labels)
 	start := len(b)
 	for _, l := range labels {
 		if l.Value == "" {
@@ -31,7 +26,21 @@ func appendLabels(b []byte, labels []Label) []byte {
 	return b
 }
 
-func compareLabels(a, b Label) int { return strings.Compare(a.Name, b.Name) }
+// sorted returns labels sorted by name. There are few, and most are sorted: that
+// is no case for the library's sort, which each type that it is used with adds to
+// the agent's binary.
+func sorted(labels []Label) []Label {
+	copied := false
+	for i := 1; i < len(labels); i++ {
+		for j := i; j > 0 && labels[j].Name < labels[j-1].Name; j-- {
+			if !copied {
+				labels, copied = append([]Label(nil), labels...), true
+			}
+			labels[j], labels[j-1] = labels[j-1], labels[j]
+		}
+	}
+	return labels
+}
 
 func appendEscaped(b []byte, s string, quotes bool) []byte {
 	for i := range len(s) {
