@@ -177,7 +177,7 @@ func (w *world) rejected(reason string) (n int) {
 	return n
 }
 
-func (w *world) scrape(path, accept string) (header http.Header, body []byte) {
+func (w *world) ask(path, accept string) (header http.Header, body []byte) {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, "http://"+w.server.PrometheusAddr()+path, nil)
 	must(w.t, err)
@@ -197,7 +197,7 @@ func (w *world) scrape(path, accept string) (header http.Header, body []byte) {
 // good checks that the page is whole and has the good series.
 func (w *world) good(after, accept string) {
 	w.t.Helper()
-	header, body := w.scrape("/metrics", accept)
+	header, body := w.ask("/metrics", accept)
 	if strings.Contains(accept, "openmetrics") {
 		if !bytes.HasSuffix(body, []byte("\n# EOF\n")) || bytes.Count(body, []byte("# EOF")) != 1 {
 			w.t.Errorf("%s: the OpenMetrics page has no end", after)
@@ -228,7 +228,7 @@ func (w *world) good(after, accept string) {
 
 func (w *world) readByOthers() {
 	w.t.Run("promtool", func(t *testing.T) {
-		_, text := w.scrape("/metrics", formats()[0])
+		_, text := w.ask("/metrics", formats()[0])
 		out, _ := testtool.Output(t, text, testtool.Find(t, "promtool"), "check", "metrics")
 		// The linter dislikes the agent's names; the parser may not fail.
 		if strings.Contains(out, "error while linting") || strings.Contains(out, "parse") {
@@ -237,7 +237,7 @@ func (w *world) readByOthers() {
 	})
 	for i, name := range []string{"python text", "python openmetrics"} {
 		w.t.Run(name, func(t *testing.T) {
-			_, page := w.scrape("/metrics", formats()[i])
+			_, page := w.ask("/metrics", formats()[i])
 			if complaint := testtool.ParseWithPython(t, page, i == 1); complaint != "" {
 				t.Error(complaint)
 			}
@@ -253,7 +253,7 @@ func TestPage_Parts(t *testing.T) {
 	w.newReporter("box").send(counter("agent_scripts_executed_total", 1, "success", "true"))
 	families := func(path string) map[string]bool {
 		m := make(map[string]bool)
-		_, body := w.scrape(path, "text/plain")
+		_, body := w.ask(path, "text/plain")
 		for line := range strings.Lines(string(body)) {
 			if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
 				name, _, _ := strings.Cut(rest, " ")
