@@ -25,8 +25,10 @@ var (
 
 // User is a person.
 type User struct {
-	ID        uuid.UUID
-	Username  string
+	ID       uuid.UUID
+	Username string
+	// Email is empty if it is not known.
+	Email     string
 	Admin     bool
 	CreatedAt time.Time
 }

@@ -27,10 +27,10 @@ type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-const userColumns = `u.id, u.username, u.admin, u.created_at`
+const userColumns = `u.id, u.username, u.email, u.admin, u.created_at`
 
 func userTargets(u *User, created *int64) []any {
-	return []any{&u.ID, &u.Username, &u.Admin, created}
+	return []any{&u.ID, &u.Username, &u.Email, &u.Admin, created}
 }
 
 func scanUser(row rowScanner) (User, error) {
@@ -75,8 +75,16 @@ func (c *Catalog) EnsureFirstUser(ctx context.Context, username string) (u User,
 
 // CreateUser adds a user and returns the token, which cannot be read again.
 func (c *Catalog) CreateUser(ctx context.Context, username string, admin bool) (u User, token string, err error) {
+	return c.CreateUserWithEmail(ctx, username, "", admin)
+}
+
+// CreateUserWithEmail is CreateUser with an e-mail address, which may be empty.
+func (c *Catalog) CreateUserWithEmail(ctx context.Context, username, email string, admin bool) (u User, token string, err error) {
 	err = c.db.Write(ctx, func(tx *sql.Tx) error {
-		u, token, err = insertUser(ctx, tx, username, admin)
+		if u, token, err = insertUser(ctx, tx, username, admin); err == nil && email != "" {
+			u.Email = email
+			err = setEmail(ctx, tx, username, email)
+		}
 		return err
 	})
 	if err != nil {
