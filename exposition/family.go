@@ -53,6 +53,9 @@ type Family struct {
 	// Deployment: the values come from the database, and every replica of a server
 	// shows the same.
 	Deployment bool
+	// Deprecated: another family says the same; NewTableWithoutDeprecated leaves it
+	// out.
+	Deprecated bool
 	// Forwarded: an agent may send series of this family, and the server shows
 	// them.
 	Forwarded bool
@@ -77,11 +80,18 @@ type Table struct {
 func NewTable() *Table { return NewTableFor(LabelsBoth) }
 
 // NewTableFor returns the table with the labels of a mode.
-func NewTableFor(mode LabelMode) *Table {
+func NewTableFor(mode LabelMode) *Table { return newTable(mode, false) }
+
+// NewTableWithoutDeprecated returns the table with the labels of a mode and without
+// the families that have a replacement.
+func NewTableWithoutDeprecated(mode LabelMode) *Table { return newTable(mode, true) }
+
+func newTable(mode LabelMode, hideDeprecated bool) *Table {
 	t := &Table{shapes: newShapes()}
-	for _, group := range [][]Family{agentStats(), agentFamilies(), agentProcess(), serverFamilies(mode), peopleFamilies()} {
+	for _, group := range [][]Family{agentStats(), agentFamilies(), agentProcess(), serverFamilies(mode), peopleFamilies(), buildFamilies(mode), insightFamilies()} {
 		t.families = append(t.families, group...)
 	}
+	t.families = slices.DeleteFunc(t.families, func(f Family) bool { return f.Deprecated && hideDeprecated })
 	t.index()
 	return t
 }

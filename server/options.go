@@ -68,6 +68,8 @@ type Prometheus struct {
 	CollectOverlay bool
 	// Labels chooses the labels of families whose published and real ones differ.
 	Labels exposition.LabelMode
+	// HideDeprecated leaves out the families that have a replacement.
+	HideDeprecated bool
 	// WebConfigFile is a web config file for TLS and users.
 	WebConfigFile string
 	// ByteWindow is the span of the rx and tx gauges; 0 means 60 s.

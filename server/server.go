@@ -32,6 +32,7 @@ import (
 	"github.com/worktally/worktally/server/ledger"
 	"github.com/worktally/worktally/server/licence"
 	"github.com/worktally/worktally/server/republish"
+	"github.com/worktally/worktally/server/rollup"
 	"github.com/worktally/worktally/tailnet/relay"
 	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/tailnetpb"
@@ -51,6 +52,7 @@ type Server struct {
 	coordinator *coordinator.Coordinator
 	people      *controlapi.API
 	publisher   *republish.Publisher
+	rollup      *rollup.Rollup
 	registry    *prometheus.Registry
 	metrics     http.Handler
 	api         http.Handler
@@ -152,10 +154,17 @@ func (s *Server) assemble() (err error) {
 	}
 	s.coordinator = coordinator.New(coordinator.Options{Log: s.log, DERPMap: s.relays})
 	table := exposition.NewTableFor(s.o.Prometheus.Labels)
+	if s.o.Prometheus.HideDeprecated {
+		table = exposition.NewTableWithoutDeprecated(s.o.Prometheus.Labels)
+	}
+	s.rollup, err = rollup.New(rollup.Options{Catalog: s.catalog, Ledger: s.ledger, Table: table, Log: s.log, Registerer: s.registry})
+	if err != nil {
+		return err
+	}
 	s.publisher, err = republish.New(republish.Options{
 		Catalog: s.catalog, Ledger: s.ledger, Table: table, Log: s.log,
 		CollectAgentStats: s.o.Prometheus.CollectAgentStats, ByteWindow: s.o.Prometheus.ByteWindow,
-		Own: s.fill, Deployment: func() []*exposition.Row { return []*exposition.Row{s.peopleRow(table)} },
+		Own: s.fill, Deployment: func() []*exposition.Row { return append(s.rollup.Rows(), s.peopleRow(table)) },
 		Node: s.coordinator.Node, RelayMap: s.relays, HeartbeatTimeout: 2 * s.o.AgentPingInterval,
 		Registerer: s.registry, Labels: s.o.Prometheus.Labels,
 	})
@@ -177,7 +186,7 @@ func (s *Server) assemble() (err error) {
 	}
 	s.people = controlapi.New(controlapi.Options{
 		Catalog: s.catalog, Log: s.log, Registerer: s.registry, OnChange: s.workspaceChanged, Seen: s.activity.Seen,
-		MayAddUser: func() error { return s.licence.MayAdd(s.activity.Month()) }, Git: s.git,
+		MayAddUser: func() error { return s.licence.MayAdd(s.activity.Month()) }, Git: s.git, OnEvent: s.rollup.Changed,
 		Build: controlapi.Build{
 			ExternalURL: s.o.AccessURL.String(), Version: buildinfo.Get().Version,
 			AgentAPIVersion: wire.Version{Major: wire.Major, Minor: wire.ServerMinor}.String(),
@@ -227,6 +236,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.publisher.Rebuild(ctx); err != nil {
 		return fmt.Errorf("rebuild the metrics page: %w", err)
 	}
+	if err := s.rollup.Refresh(ctx); err != nil {
+		return fmt.Errorf("rebuild the metrics page: %w", err)
+	}
 	outer, cancelOuter := context.WithCancel(context.WithoutCancel(ctx)) // for what stops last
 	defer cancelOuter()
 	ctx, cancel := context.WithCancel(ctx)
@@ -248,6 +260,7 @@ func (s *Server) Run(ctx context.Context) error {
 	run(&writers, inner, "page", s.publisher.Run)
 	run(&writers, inner, "activity", s.activity.Run)
 	run(&writers, inner, "licence", s.licence.Run)
+	run(&writers, inner, "rollup", s.rollup.Run)
 	run(&writers, inner, "history", s.purge)
 	run(&front, ctx, "sessions", func(ctx context.Context) error {
 		<-ctx.Done()
@@ -367,6 +380,7 @@ func readKey(path string) ([]byte, error) {
 // series end, and agents connect again with what is valid now.
 func (s *Server) workspaceChanged(c controlapi.Change) {
 	s.publisher.WorkspaceChanged(c.Workspace.ID)
+	s.rollup.Changed()
 	s.coordinator.End(c.Revoked...) // clients are cut off at once
 	for _, id := range c.Revoked {
 		s.agents.Drop(id)

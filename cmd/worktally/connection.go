@@ -106,11 +106,16 @@ func (e *apiError) Error() string {
 // do sends a request and decodes the answer into out, if that is not nil. Path
 // elements are escaped.
 func (c *caller) do(method string, body []byte, out any, path ...string) error {
+	return c.send(method, bytes.NewReader(body), out, path...)
+}
+
+// send is do with a body that may be read as it is sent.
+func (c *caller) send(method string, body io.Reader, out any, path ...string) error {
 	for i := range path {
 		path[i] = url.PathEscape(path[i])
 	}
 	target := c.base.JoinPath(append([]string{"api", "worktally", "v1"}, path...)...)
-	req, err := http.NewRequestWithContext(c.ctx, method, target.String(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(c.ctx, method, target.String(), body)
 	if err != nil {
 		return err
 	}

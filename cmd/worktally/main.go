@@ -23,6 +23,8 @@ type commands struct {
 	Server      serverCmd      `cmd:"" help:"Run the server."`
 	User        userCmd        `cmd:"" help:"Manage users (administrators; everybody may rotate their own token)."`
 	Workspace   workspaceCmd   `cmd:"" help:"Manage workspaces."`
+	Build       buildCmd       `cmd:"" help:"Tell of builds of workspaces (administrators), from scripts."`
+	Import      importCmd      `cmd:"" help:"Import users, templates, workspaces and builds of another deployment (administrators)."`
 	SSH         sshCmd         `cmd:"" name:"ssh" help:"Open a shell in a workspace or run a command there."`
 	Ping        pingCmd        `cmd:"" help:"Measure the way to a workspace."`
 	Speedtest   speedtestCmd   `cmd:"" help:"Measure how much goes through to a workspace."`

@@ -28,6 +28,7 @@ type serverCmd struct {
 	CollectStats  bool                 `name:"prometheus-collect-agent-stats" envs:"WORKTALLY_PROMETHEUS_COLLECT_AGENT_STATS,CODER_PROMETHEUS_COLLECT_AGENT_STATS" help:"Show on the metrics page what agents report."`
 	CollectNet    bool                 `name:"prometheus-collect-overlay-metrics" envs:"WORKTALLY_PROMETHEUS_COLLECT_OVERLAY_METRICS" help:"Also show the overlay library's metrics that stock agents forward, about a hundred series for each."`
 	Labels        exposition.LabelMode `name:"metrics-labels" envs:"WORKTALLY_METRICS_LABELS" default:"both" placeholder:"both|seed|live" help:"Labels of the families whose published and real labels differ: both, seed or live."`
+	Deprecated    bool                 `name:"metrics-deprecated" envs:"WORKTALLY_METRICS_DEPRECATED" default:"true" negatable:"" help:"Show families that have a replacement too."`
 	WebConfig     string               `name:"prometheus-web-config-file" envs:"WORKTALLY_PROMETHEUS_WEB_CONFIG_FILE" placeholder:"FILE" help:"Prometheus web config file with TLS and users for the metrics page."`
 	StatsWindow   time.Duration        `name:"agent-stats-window" envs:"WORKTALLY_AGENT_STATS_WINDOW" default:"60s" help:"Span of the rx and tx byte gauges."`
 	RelayEnable   bool                 `name:"derp-server-enable" envs:"WORKTALLY_DERP_SERVER_ENABLE,CODER_DERP_SERVER_ENABLE" default:"true" negatable:"" help:"Serve a relay on the HTTP address."`
@@ -91,7 +92,7 @@ func (c serverCmd) options(p *program) (o server.Options, err error) {
 		FirstUsername: c.FirstUser, FirstToken: p.stdout, Log: c.log(p),
 		Prometheus: server.Prometheus{
 			Enable: c.Prometheus, Address: c.PromAddress, CollectAgentStats: c.CollectStats, CollectOverlay: c.CollectNet,
-			Labels: c.Labels, WebConfigFile: c.WebConfig, ByteWindow: c.StatsWindow,
+			Labels: c.Labels, HideDeprecated: !c.Deprecated, WebConfigFile: c.WebConfig, ByteWindow: c.StatsWindow,
 		},
 	}
 	o.STUNAddress = c.STUNAddress

@@ -28,6 +28,7 @@ type userCreate struct {
 	connection
 	output
 	Name  string `arg:"" help:"The username: letters, digits, - and _."`
+	Email string `placeholder:"ADDRESS" help:"The e-mail address, a label of the user's builds."`
 	Admin bool   `help:"Make the user an administrator."`
 }
 
@@ -37,7 +38,7 @@ func (c userCreate) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(controlapi.NewUser{Username: c.Name, Admin: c.Admin})
+	body, err := json.Marshal(controlapi.NewUser{Username: c.Name, Email: c.Email, Admin: c.Admin})
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,9 @@ type Options struct {
 	// Git keeps accounts at git providers and SSH keys. Nil means that there are
 	// none.
 	Git *gitauth.Service
+	// OnEvent is called after events about templates, builds and jobs were stored, and
+	// after an e-mail address changed. It must not block. Nil does nothing.
+	OnEvent func()
 	// Build is the answer of /api/v2/buildinfo.
 	Build Build
 	Tailnet
@@ -97,6 +100,7 @@ type API struct {
 	metrics  *metrics
 	sessions *sessions
 	mux      *http.ServeMux
+	routes   []string // of ourselves; a test compares them with the document
 	handler  http.Handler
 }
 
@@ -114,6 +118,9 @@ func New(o Options) *API {
 	if o.MayAddUser == nil {
 		o.MayAddUser = func() error { return nil }
 	}
+	if o.OnEvent == nil {
+		o.OnEvent = func() {}
+	}
 	if o.ResumeKey == nil {
 		o.ResumeKey = make([]byte, 32)
 		_, _ = rand.Read(o.ResumeKey) // never fails
@@ -124,7 +131,7 @@ func New(o Options) *API {
 	}
 	mux := http.NewServeMux()
 	a.mux = mux
-	a.routeOwn(mux)
+	a.routeOwn(&recorder{mux, &a.routes})
 	a.routeGit(mux)
 	if o.Service != nil {
 		a.routeClients(mux)
@@ -165,8 +172,21 @@ func (a *API) changed(c Change) {
 	a.sessions.signal()
 }
 
+// recorder notes the patterns that it registers.
+type recorder struct {
+	mux      *http.ServeMux
+	patterns *[]string
+}
+
+func (r *recorder) Handle(pattern string, h http.Handler) {
+	*r.patterns = append(*r.patterns, pattern)
+	r.mux.Handle(pattern, h)
+}
+
+func (r *recorder) HandleFunc(pattern string, h http.HandlerFunc) { r.Handle(pattern, h) }
+
 // routeOwn adds what only our own clients ask for, and the probes.
-func (a *API) routeOwn(mux *http.ServeMux) {
+func (a *API) routeOwn(mux *recorder) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("OK"))
@@ -186,6 +206,7 @@ func (a *API) routeOwn(mux *http.ServeMux) {
 	mux.Handle("DELETE "+v1+"/workspaces/{id}", a.user(a.deleteWorkspace))
 	mux.Handle("POST "+v1+"/workspaces/{id}/agents/{agent}/token", a.user(a.rotateAgentToken))
 	mux.Handle("GET "+v1+"/owners/{owner}/workspaces/{name}", a.user(a.workspaceByName))
+	a.routeControl(mux, v1)
 }
 
 // routeClients adds what clients ask for that know nothing of us (contract

@@ -1,6 +1,7 @@
 package controlapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -32,6 +33,8 @@ type fixture struct {
 	reg             *prometheus.Registry
 	changes         []Change
 	admin, ann, bob string // tokens
+	api             apiDocument
+	events          int // calls of OnEvent
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -49,9 +52,12 @@ func newFixture(t *testing.T) *fixture {
 	_, f.bob, err = c.CreateUser(t.Context(), "bob", false)
 	must(t, err)
 	f.tailnet = &fakeTailnet{}
-	f.handler = New(Options{Catalog: c, Registerer: f.reg, OnChange: func(c Change) { f.changes = append(f.changes, c) },
+	f.handler = New(Options{Catalog: c, Registerer: f.reg, OnChange: func(c Change) { f.changes = append(f.changes, c) }, OnEvent: func() { f.events++ },
 		Build: Build{Version: "v1.2.3", AgentAPIVersion: "2.13"}, Tailnet: f.tailnet.options()})
 	t.Cleanup(f.handler.Close)
+	text, err := json.Marshal(openAPIDocument(""))
+	must(t, err)
+	must(t, json.Unmarshal(text, &f.api))
 	return f
 }
 
@@ -74,11 +80,15 @@ func (f *fixture) do(token, method, path, body string, status int, out any) {
 
 func (f *fixture) send(req *http.Request, status int, out any) *http.Response {
 	f.t.Helper()
+	sent, err := io.ReadAll(req.Body)
+	must(f.t, err)
+	req.Body = io.NopCloser(bytes.NewReader(sent))
 	rec := httptest.NewRecorder()
 	f.handler.ServeHTTP(rec, req)
 	res := rec.Result()
 	text, err := io.ReadAll(res.Body)
 	must(f.t, err)
+	f.api.checkExchange(f.t, req.Pattern, sent, text, res.StatusCode)
 	if res.StatusCode != status {
 		f.t.Fatalf("%s %s: status %d, want %d: %s", req.Method, req.URL, res.StatusCode, status, text)
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // clientUser is a person as clients know one. There are neither names beside the
-// username nor mail addresses nor organizations here.
+// username nor organizations here.
 type clientUser struct {
 	ID              uuid.UUID    `json:"id"`
 	Username        string       `json:"username"`
@@ -34,7 +34,7 @@ type clientRole struct {
 
 func asClientUser(u catalog.User) clientUser {
 	out := clientUser{
-		ID: u.ID, Username: u.Username, CreatedAt: u.CreatedAt, UpdatedAt: u.CreatedAt, Status: "active", LoginType: "token",
+		ID: u.ID, Username: u.Username, Email: u.Email, CreatedAt: u.CreatedAt, UpdatedAt: u.CreatedAt, Status: "active", LoginType: "token",
 		OrganizationIDs: []uuid.UUID{}, Roles: []clientRole{},
 	}
 	if u.Admin {

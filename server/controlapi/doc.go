@@ -1,5 +1,7 @@
 // Package controlapi is the HTTP API for people. Under /api/worktally/v1 are users,
-// workspaces and tokens, for our own commands; under /api/v2 is what clients ask
+// workspaces and tokens, for our own commands, and what control planes and CI jobs
+// tell of templates, builds and jobs, with an OpenAPI document made from the types
+// that are decoded and encoded; under /api/v2 is what clients ask
 // for that know nothing of us (contract client-api.md): who somebody is, what
 // workspaces there are, how an agent is reached, and the Tailnet service over a
 // websocket. Beside them are the probe /healthz and /api/v2/buildinfo.

@@ -1,6 +1,8 @@
 package controlapi
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -42,6 +44,9 @@ func (a *API) failErr(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, catalog.ErrInvalid):
 		p.Message = "The request is not valid."
 		a.fail(w, http.StatusBadRequest, p)
+	case errors.Is(err, catalog.ErrForgotten):
+		p.Message = "It is too old to be counted."
+		a.fail(w, http.StatusGone, p)
 	case r.Context().Err() != nil:
 		a.o.Log.Debug("request given up by the caller", "err", err)
 		a.fail(w, 499, wire.Error{Message: "The caller went away."}) // for the record only: nobody reads it
@@ -49,6 +54,33 @@ func (a *API) failErr(w http.ResponseWriter, r *http.Request, err error) {
 		a.o.Log.Error("request failed", "err", err, "method", r.Method, "route", r.Pattern)
 		a.fail(w, http.StatusInternalServerError, wire.Error{Message: "Internal server error.", Detail: "The server's log says more."})
 	}
+}
+
+// decode reads a body of one JSON value without unknown fields; false if it has
+// answered.
+func (a *API) decode(w http.ResponseWriter, r *http.Request, out any) bool {
+	text, ok := a.body(w, r)
+	if !ok {
+		return false
+	}
+	if err := unmarshal(text, out); err != nil {
+		a.fail(w, http.StatusBadRequest, wire.Error{Message: "The request is not valid.", Detail: err.Error()})
+		return false
+	}
+	return true
+}
+
+// unmarshal decodes exactly one JSON value without unknown fields.
+func unmarshal(text []byte, out any) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(out); err != nil {
+		return err
+	}
+	if dec.Decode(new(any)) != io.EOF {
+		return errors.New("something follows the JSON value")
+	}
+	return nil
 }
 
 // body reads the whole body within its bound; false if it has answered.

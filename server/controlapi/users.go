@@ -1,10 +1,6 @@
 package controlapi
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"time"
 
@@ -18,6 +14,7 @@ import (
 type User struct {
 	ID        uuid.UUID `json:"id"`
 	Username  string    `json:"username"`
+	Email     string    `json:"email,omitempty"`
 	Admin     bool      `json:"admin"`
 	CreatedAt time.Time `json:"created_at"`
 	// Token is set in the answer that creates the user, and nowhere else.
@@ -27,7 +24,14 @@ type User struct {
 // NewUser is the request that creates a user.
 type NewUser struct {
 	Username string `json:"username"`
-	Admin    bool   `json:"admin"`
+	Email    string `json:"email,omitempty"`
+	Admin    bool   `json:"admin,omitempty"`
+}
+
+// Email is the request that changes a user's e-mail address.
+type Email struct {
+	// Email may be empty: none.
+	Email string `json:"email"`
 }
 
 // Token is the answer that holds a new token.
@@ -36,7 +40,7 @@ type Token struct {
 }
 
 func asUser(u catalog.User) User {
-	return User{ID: u.ID, Username: u.Username, Admin: u.Admin, CreatedAt: u.CreatedAt}
+	return User{ID: u.ID, Username: u.Username, Email: u.Email, Admin: u.Admin, CreatedAt: u.CreatedAt}
 }
 
 func (a *API) me(w http.ResponseWriter, _ *http.Request, who catalog.User) {
@@ -57,26 +61,15 @@ func (a *API) listUsers(w http.ResponseWriter, r *http.Request, _ catalog.User) 
 }
 
 func (a *API) createUser(w http.ResponseWriter, r *http.Request, _ catalog.User) {
-	text, ok := a.body(w, r)
-	if !ok {
-		return
-	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
 	var req NewUser
-	err := dec.Decode(&req)
-	if err == nil && dec.Decode(new(any)) != io.EOF {
-		err = errors.New("something follows the JSON value")
-	}
-	if err != nil {
-		a.fail(w, http.StatusBadRequest, wire.Error{Message: "The request is not valid.", Detail: err.Error()})
+	if !a.decode(w, r, &req) {
 		return
 	}
 	if err := a.o.MayAddUser(); err != nil {
 		a.fail(w, http.StatusForbidden, wire.Error{Message: "There may not be one more user.", Detail: err.Error()})
 		return
 	}
-	u, token, err := a.o.Catalog.CreateUser(r.Context(), req.Username, req.Admin)
+	u, token, err := a.o.Catalog.CreateUserWithEmail(r.Context(), req.Username, req.Email, req.Admin)
 	if err != nil {
 		a.failErr(w, r, err)
 		return
@@ -84,6 +77,20 @@ func (a *API) createUser(w http.ResponseWriter, r *http.Request, _ catalog.User)
 	out := asUser(u)
 	out.Token = token
 	a.reply(w, http.StatusCreated, out)
+}
+
+// setEmail changes the address that series carry, so only administrators may.
+func (a *API) setEmail(w http.ResponseWriter, r *http.Request, who catalog.User) {
+	var req Email
+	if !a.decode(w, r, &req) {
+		return
+	}
+	if err := a.o.Catalog.SetUserEmail(r.Context(), named(r, who), req.Email); err != nil {
+		a.failErr(w, r, err)
+		return
+	}
+	a.o.OnEvent()
+	w.WriteHeader(http.StatusNoContent)
 }
 
 func (a *API) deleteUser(w http.ResponseWriter, r *http.Request, who catalog.User) {
