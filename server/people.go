@@ -56,6 +56,7 @@ func (s *Server) openGit(ctx context.Context) (*gitauth.Service, error) {
 	}
 	return gitauth.Open(ctx, s.db, gitauth.Options{
 		Providers: providers, Key: key, AccessURL: s.o.AccessURL.String(), Log: s.log, Registerer: s.registry,
+		HideDeprecated: s.o.Prometheus.HideDeprecated,
 	})
 }
 

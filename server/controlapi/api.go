@@ -131,8 +131,9 @@ func New(o Options) *API {
 	}
 	mux := http.NewServeMux()
 	a.mux = mux
-	a.routeOwn(&recorder{mux, &a.routes})
-	a.routeGit(mux)
+	own := &recorder{mux, &a.routes}
+	a.routeOwn(own)
+	a.routeGit(own)
 	if o.Service != nil {
 		a.routeClients(mux)
 	}

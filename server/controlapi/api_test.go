@@ -55,7 +55,7 @@ func newFixture(t *testing.T) *fixture {
 	f.handler = New(Options{Catalog: c, Registerer: f.reg, OnChange: func(c Change) { f.changes = append(f.changes, c) }, OnEvent: func() { f.events++ },
 		Build: Build{Version: "v1.2.3", AgentAPIVersion: "2.13"}, Tailnet: f.tailnet.options()})
 	t.Cleanup(f.handler.Close)
-	text, err := json.Marshal(openAPIDocument(""))
+	text, err := json.Marshal(openAPIDocument("", false))
 	must(t, err)
 	must(t, json.Unmarshal(text, &f.api))
 	return f

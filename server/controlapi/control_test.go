@@ -2,6 +2,7 @@ package controlapi
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http/httptest"
 	"strings"
@@ -251,4 +252,15 @@ func (e *endless) Read(p []byte) (int, error) {
 	}
 	e.left--
 	return copy(p, `{"workspace":{"owner":"nobody","name":"x"}}`+"\n"), nil
+}
+
+// TestControl_ImportRespectsTheLicence: those who are there stay welcome.
+func TestControl_ImportRespectsTheLicence(t *testing.T) {
+	f := newFixture(t)
+	f.handler.o.MayAddUser = func() error { return errors.New("no seat is left") }
+	var out ImportResult
+	f.do(f.admin, "POST", v1+"/import", `{"user":{"username":"ann","email":"ann@example.com"}}`+"\n"+`{"user":{"username":"kim"}}`, 200, &out)
+	if out.Stored["user"] != 1 || out.Failed != 1 || out.Errors[0] != (ImportError{2, "no seat is left"}) {
+		t.Errorf("%+v", out)
+	}
 }

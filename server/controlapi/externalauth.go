@@ -39,7 +39,7 @@ type SSHKey struct {
 }
 
 // routeGit adds what people need for git in their workspaces.
-func (a *API) routeGit(mux *http.ServeMux) {
+func (a *API) routeGit(mux *recorder) {
 	if a.o.Git == nil {
 		return
 	}

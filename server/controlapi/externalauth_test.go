@@ -19,9 +19,10 @@ import (
 // the code "good".
 type hub struct {
 	*httptest.Server
-	t     *testing.T
-	ann   string // token
-	asked []string
+	t      *testing.T
+	served *API
+	ann    string // token
+	asked  []string
 }
 
 func newHub(t *testing.T) *hub {
@@ -63,7 +64,8 @@ func newHub(t *testing.T) *hub {
 	git, err := gitauth.Open(t.Context(), db, gitauth.Options{Providers: providers, Key: make([]byte, gitauth.KeySize), AccessURL: h.URL})
 	must(t, err)
 	t.Cleanup(git.Close)
-	handler = New(Options{Catalog: c, Git: git})
+	h.served = New(Options{Catalog: c, Git: git})
+	handler = h.served
 	return h
 }
 

@@ -58,6 +58,10 @@ func (a *API) importState(w http.ResponseWriter, r *http.Request, _ catalog.User
 			out.failed(in.number, wrong.error)
 			err = nil
 		} else if err == nil {
+			if why := a.mayImport(r, item); why != nil {
+				out.failed(in.number, why)
+				continue
+			}
 			items, lines = append(items, item), append(lines, in.number)
 		}
 		if len(items) == importBatch || err != nil && len(items) > 0 {
@@ -73,6 +77,22 @@ func (a *API) importState(w http.ResponseWriter, r *http.Request, _ catalog.User
 		return
 	}
 	a.reply(w, http.StatusOK, out)
+}
+
+// mayImport says why an item may not be imported: it would be one more user than
+// there may be.
+func (a *API) mayImport(r *http.Request, item catalog.ImportItem) error {
+	if item.User == nil {
+		return nil
+	}
+	why := a.o.MayAddUser()
+	if why == nil {
+		return nil
+	}
+	if _, err := a.o.Catalog.UserByName(r.Context(), item.User.Username); err == nil {
+		return nil // one who is there already
+	}
+	return why
 }
 
 // brokenImport answers when the rest of the body cannot be read. What came before is

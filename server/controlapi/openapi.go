@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/server/gitauth"
 	"github.com/worktally/worktally/wire"
 )
 
@@ -38,7 +39,20 @@ const (
 // its own.
 type workspaceDocument struct{}
 
-// operations returns every route under /api/worktally/v1.
+// gitOperations are routes that are there if the server keeps accounts at git
+// providers.
+func gitOperations() []operation {
+	return []operation{
+		{pattern: "GET /external-auth", summary: "The git providers, and whether one has linked an account.", who: users, reply: []ExternalAuth{}},
+		{pattern: "DELETE /external-auth/{id}", summary: "Forget one's account at a provider.", who: users, status: http.StatusNoContent},
+		{pattern: "POST /external-auth/{id}/device", summary: "Begin to link an account by device code.", who: users, reply: gitauth.Device{}},
+		{pattern: "POST /external-auth/{id}/device/{code}", summary: "Ask whether the account is linked; 202 with a message until then.", who: users, status: http.StatusNoContent},
+		{pattern: "GET /users/me/gitsshkey", summary: "The public half of one's SSH key for git.", who: users, reply: SSHKey{}},
+		{pattern: "PUT /users/me/gitsshkey", summary: "Replace that key.", who: users, reply: SSHKey{}},
+	}
+}
+
+// operations returns every other route under /api/worktally/v1.
 func operations() []operation {
 	document := []string{"application/yaml", "application/json"}
 	return []operation{
@@ -75,15 +89,20 @@ const apiPrefix = "/api/worktally/v1"
 
 // openAPI serves the document.
 func (a *API) openAPI(w http.ResponseWriter, _ *http.Request) {
-	wire.WriteJSON(w, http.StatusOK, openAPIDocument(a.o.Build.Version))
+	wire.WriteJSON(w, http.StatusOK, openAPIDocument(a.o.Build.Version, a.o.Git != nil))
 }
 
-// openAPIDocument is the OpenAPI document of our own API.
-func openAPIDocument(version string) schema {
+// openAPIDocument is the OpenAPI document of our own API, with or without what is
+// about git providers.
+func openAPIDocument(version string, git bool) schema {
+	list := operations()
+	if git {
+		list = append(list, gitOperations()...)
+	}
 	known := schemas{}
 	failure := schema{"description": "What went wrong.", "content": content(known.of(reflect.TypeFor[wire.Error]()))}
 	paths := schema{}
-	for _, op := range operations() {
+	for _, op := range list {
 		method, path, _ := strings.Cut(op.pattern, " ")
 		item, ok := paths[apiPrefix+path].(schema)
 		if !ok {
@@ -130,7 +149,7 @@ func (op operation) document(known schemas, failure schema) schema {
 	parameters := []schema{}
 	for _, m := range pathParameter.FindAllStringSubmatch(op.pattern, -1) {
 		kind := schema{"type": "string"}
-		if m[1] == "id" {
+		if m[1] == "id" && !strings.Contains(op.pattern, "/external-auth/") { // which has names of providers
 			kind["format"] = "uuid"
 		}
 		parameters = append(parameters, schema{"name": m[1], "in": "path", "required": true, "schema": kind})

@@ -282,3 +282,18 @@ func TestDocs_Calls(t *testing.T) {
 	}
 	docs.Section(t, "docs/metrics.md", "git providers", text, *update)
 }
+
+// TestRateLimits_DeprecatedFamily is there unless one does not want it.
+func TestRateLimits_DeprecatedFamily(t *testing.T) {
+	for hide, want := range map[bool]int{false: 2, true: 1} {
+		r, limit := newRateLimits(), 5000.0
+		r.hideDeprecated = hide
+		r.note("git", "core", rateLimit{limit: &limit})
+		reg := prometheus.NewRegistry()
+		reg.MustRegister(r)
+		families, err := reg.Gather()
+		if err != nil || len(families) != want {
+			t.Errorf("hidden %t: %v, %v", hide, families, err)
+		}
+	}
+}

@@ -84,6 +84,9 @@ type rateLimits struct {
 	mu      sync.Mutex // guards what follows
 	buckets map[bucket]rateLimit
 	sizes   map[string]int // buckets by provider
+
+	// hideDeprecated leaves out the family that has a replacement.
+	hideDeprecated bool
 }
 
 func newRateLimits() *rateLimits {
@@ -113,6 +116,9 @@ func (r *rateLimits) note(name, resource string, l rateLimit) {
 	}
 	r.buckets[b] = old
 }
+
+// deprecatedFamily is the index of the family that has a replacement.
+const deprecatedFamily = 1
 
 // The families, without their common beginning.
 func rateLimitFamilies() []struct{ suffix, help string } {
@@ -146,7 +152,7 @@ func (r *rateLimits) Collect(ch chan<- prometheus.Metric) {
 	now, descs := time.Now(), rateLimitDescs()
 	for _, s := range r.snapshot(now) {
 		for i, v := range s.values {
-			if v != nil {
+			if v != nil && !(r.hideDeprecated && i == deprecatedFamily) {
 				ch <- prometheus.MustNewConstMetric(descs[i], prometheus.GaugeValue, *v, s.name, s.resource)
 			}
 		}

@@ -47,6 +47,8 @@ type Options struct {
 	Log *slog.Logger
 	// Registerer receives the metrics. Nil keeps them private.
 	Registerer prometheus.Registerer
+	// HideDeprecated leaves out the family of metrics that has a replacement.
+	HideDeprecated bool
 }
 
 // Service keeps accounts and keys. It is safe for concurrent use.
@@ -88,6 +90,7 @@ func Open(ctx context.Context, db *sqldb.DB, o Options) (*Service, error) {
 		return nil, err
 	}
 	s.calls = newCalls(o.Registerer, s.o.Transport, o.Providers)
+	s.calls.limits.hideDeprecated = o.HideDeprecated
 	return s, nil
 }
 
