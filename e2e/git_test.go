@@ -13,9 +13,11 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -52,7 +54,9 @@ func newGitHost(w *world) *gitHost {
 	})
 	mux.HandleFunc("GET /user", func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("X-RateLimit-Limit", "60")
-		rw.Header().Set("X-RateLimit-Resource", "core")
+		for k, v := range map[string]string{"Resource": "core", "Remaining": "58", "Used": "2", "Reset": strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10)} {
+			rw.Header().Set("X-RateLimit-"+k, v)
+		}
 		if r.Header.Get("Authorization") != "Bearer "+gitToken {
 			rw.WriteHeader(http.StatusUnauthorized)
 		}
