@@ -11,7 +11,7 @@ import (
 // cutter is a network between an agent and its server that breaks on demand.
 type cutter struct {
 	listener net.Listener
-	target   string
+	target   atomic.Pointer[string]
 	// swallow: answers of the server are lost. What was lost cannot come back, so
 	// that a cut must follow.
 	swallow atomic.Bool
@@ -28,7 +28,8 @@ func newCutter(t *testing.T, target string) *cutter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cutter{listener: l, target: target, conns: make(map[net.Conn]struct{})}
+	c := &cutter{listener: l, conns: make(map[net.Conn]struct{})}
+	c.target.Store(&target)
 	c.wg.Go(c.accept)
 	t.Cleanup(func() {
 		_ = l.Close()
@@ -43,13 +44,19 @@ func newCutter(t *testing.T, target string) *cutter {
 
 func (c *cutter) url() string { return "http://" + c.listener.Addr().String() }
 
+// lead cuts all connections; new ones go elsewhere.
+func (c *cutter) lead(target string) {
+	c.target.Store(&target)
+	c.cut()
+}
+
 func (c *cutter) accept() {
 	for {
 		in, err := c.listener.Accept()
 		if err != nil {
 			return
 		}
-		out, err := net.Dial("tcp", c.target)
+		out, err := net.Dial("tcp", *c.target.Load())
 		if err != nil {
 			_ = in.Close()
 			continue

@@ -37,7 +37,9 @@ const (
 	killedReplies trouble = "a report is committed, the server is killed before the reply arrives"
 )
 
-func TestServerKilled_NothingLostNothingDoubled(t *testing.T) {
+// Defects 10.5 and 10.6: what was cut off before or after delivery, and a server that
+// restarts under load, change no total.
+func TestDefect10_5_10_6_NothingLostNothingDoubled(t *testing.T) {
 	t.Parallel()
 	for name, troubles := range map[string][]trouble{
 		"dying server":   {killed, killed, killed, killedReplies, killedReplies},
@@ -50,7 +52,7 @@ func TestServerKilled_NothingLostNothingDoubled(t *testing.T) {
 	}
 }
 
-func TestServerKilled_PostgreSQL(t *testing.T) {
+func TestDefect10_5_10_6_PostgreSQL(t *testing.T) {
 	t.Parallel()
 	dsn := postgres.DSN(t)
 	surviveTroubles(t, []trouble{killed, lostReply, killedReplies}, func(w *world) {

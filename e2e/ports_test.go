@@ -50,7 +50,7 @@ func (w *world) listening(p *stack.Program) (addresses []string) {
 // defaultPage is where both programs want to serve their metrics.
 const defaultPage = "127.0.0.1:2112"
 
-func TestDefaultPort_TheAgentMakesRoom(t *testing.T) {
+func TestDefect10_12_TheAgentMakesRoom(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", defaultPage)
 	if err != nil {

@@ -43,6 +43,7 @@ type Server struct {
 	o           Options
 	log         *slog.Logger
 	db          *sqldb.DB
+	replica     string // its name among those that share the database
 	catalog     *catalog.Catalog
 	ledger      *ledger.Ledger
 	activity    *activity.Activity
@@ -128,7 +129,10 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 	if s.db, err = sqldb.Open(ctx, s.o.DatabaseDSN); err != nil {
 		return err
 	}
-	if s.catalog, err = catalog.Open(ctx, s.db, catalog.Options{Log: s.log}); err != nil {
+	if err = s.nameReplica(); err != nil {
+		return err
+	}
+	if s.catalog, err = catalog.Open(ctx, s.db, catalog.Options{Log: s.log, Replica: s.replica}); err != nil {
 		return err
 	}
 	if s.ledger, err = ledger.Open(ctx, s.db, ledger.Options{Log: s.log, Registerer: s.registry}); err != nil {
@@ -166,7 +170,7 @@ func (s *Server) assemble() (err error) {
 		CollectAgentStats: s.o.Prometheus.CollectAgentStats, ByteWindow: s.o.Prometheus.ByteWindow,
 		Own: s.fill, Deployment: func() []*exposition.Row { return append(s.rollup.Rows(), s.peopleRow(table)) },
 		Node: s.coordinator.Node, RelayMap: s.relays, HeartbeatTimeout: 2 * s.o.AgentPingInterval,
-		Registerer: s.registry, Labels: s.o.Prometheus.Labels,
+		Registerer: s.registry, Labels: s.o.Prometheus.Labels, Replica: s.replica,
 	})
 	if err != nil {
 		return err
@@ -258,6 +262,7 @@ func (s *Server) Run(ctx context.Context) error {
 	run(&writers, inner, "ledger", s.ledger.Run)
 	run(&writers, inner, "heartbeats", s.agents.Run)
 	run(&writers, inner, "page", s.publisher.Run)
+	run(&writers, inner, "replicas", s.watchReplicas)
 	run(&writers, inner, "activity", s.activity.Run)
 	run(&writers, inner, "licence", s.licence.Run)
 	run(&writers, inner, "rollup", s.rollup.Run)

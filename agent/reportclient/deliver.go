@@ -48,7 +48,12 @@ func (c *Client) deliver(ctx context.Context, api agentpb.DRPCAgentClient, close
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			return err
+			select {
+			case <-closed: // which is why
+				return io.EOF
+			default:
+				return err
+			}
 		case due.IsZero():
 			timer.Stop()
 		default:

@@ -45,7 +45,12 @@ func Get(ctx context.Context, url string) ([]byte, error) {
 
 // ReadPage fetches and parses a metrics page.
 func ReadPage(ctx context.Context, address string) (Page, error) {
-	body, err := Get(ctx, "http://"+address+"/metrics")
+	return ReadPath(ctx, address, "/metrics")
+}
+
+// ReadPath fetches and parses a part of a metrics page.
+func ReadPath(ctx context.Context, address, path string) (Page, error) {
+	body, err := Get(ctx, "http://"+address+path)
 	if err != nil {
 		return nil, err
 	}

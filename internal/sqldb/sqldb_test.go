@@ -1,6 +1,7 @@
 package sqldb
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"os"
@@ -213,4 +214,38 @@ func TestOpen_SQLiteFileIsPrivate(t *testing.T) {
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, want 0600", info.Mode().Perm())
 	}
+}
+
+// TestListen: what was committed is heard, what was not is not, and the end of the
+// context ends it.
+func TestListen(t *testing.T) {
+	onBoth(t, func(t *testing.T, dsn string) {
+		db := open(t, dsn)
+		ctx, cancel := context.WithCancel(t.Context())
+		heard, ended := make(chan struct{}, 10), make(chan error, 1)
+		go func() { ended <- db.Listen(ctx, "some channel", func() { heard <- struct{}{} }) }()
+		if db.Dialect() == PostgreSQL {
+			<-heard // it listens
+		}
+		failed := errors.New("no")
+		if err := db.Write(ctx, func(tx *sql.Tx) error { return errors.Join(db.Notify(ctx, tx, "some channel"), failed) }); !errors.Is(err, failed) {
+			t.Fatal(err)
+		}
+		if err := db.Write(ctx, func(tx *sql.Tx) error { return db.Notify(ctx, tx, "some channel") }); err != nil {
+			t.Fatal(err)
+		}
+		if db.Dialect() == PostgreSQL {
+			<-heard
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if n := len(heard); n != 0 {
+			t.Errorf("%d more were heard", n)
+		}
+		if err := db.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }

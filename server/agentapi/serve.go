@@ -65,7 +65,7 @@ func (a *session) begin(ctx context.Context, token string) (err error) {
 	if err := a.s.o.Catalog.SetConnected(ctx, a.id.Agent.ID, a.version, time.Now()); err != nil {
 		return err
 	}
-	a.s.o.Publisher.AgentChanged()
+	a.s.o.Publisher.AgentBegan(a.id.Workspace.ID, a.id.Agent.Name)
 	return nil
 }
 

@@ -52,6 +52,9 @@ type Publisher interface {
 	// AgentChanged is called when an agent's connection, lifecycle or app health
 	// has changed.
 	AgentChanged()
+	// AgentBegan is called when a session of the agent began here, which is its
+	// newest then, on whatever server the others are.
+	AgentBegan(workspaceID uuid.UUID, agentName string)
 	// AgentOff is called when an agent's lifecycle has ended: its series end.
 	AgentOff(workspaceID uuid.UUID, agentName string)
 }

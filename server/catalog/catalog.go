@@ -17,13 +17,17 @@ var migrations embed.FS
 type Options struct {
 	// Log receives what an operator should know. Nil discards it.
 	Log *slog.Logger
+	// Replica is the name of this server among those that share the database. The
+	// zero value is the name of the only one.
+	Replica string
 }
 
 // Catalog keeps users and workspaces in a database. Its methods may be called
 // concurrently.
 type Catalog struct {
-	db  *sqldb.DB
-	log *slog.Logger
+	db      *sqldb.DB
+	log     *slog.Logger
+	replica string
 }
 
 // Open migrates the tables and returns a catalog on db, which stays the caller's.
@@ -38,7 +42,7 @@ func Open(ctx context.Context, db *sqldb.DB, o Options) (*Catalog, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Catalog{db: db, log: o.Log}
+	c := &Catalog{db: db, log: o.Log, replica: o.Replica}
 	return c, c.migrateLogSources(ctx)
 }
 

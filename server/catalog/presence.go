@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/worktally/worktally/internal/retry"
 	"github.com/worktally/worktally/internal/sqldb"
 	"github.com/worktally/worktally/wire/agentpb"
 )
@@ -19,24 +21,50 @@ import (
 // maxText bounds the short texts that agents tell about themselves.
 const maxText = 4096
 
-// SetConnected notes that a session began.
+// SetConnected notes that a session began, and that this server holds it. Other
+// servers hear of it at once if the database can tell them.
 func (c *Catalog) SetConnected(ctx context.Context, agentID uuid.UUID, apiVersion string, at time.Time) error {
-	return c.updateState(ctx, "note the session", agentID, `api_version = $2, last_connected_at = $3, disconnected_at = 0,
-		first_connected_at = CASE WHEN first_connected_at = 0 THEN $3 ELSE first_connected_at END`,
-		cut(clean(apiVersion), maxText), sqldb.Micros(at))
+	err := c.db.Write(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, `UPDATE catalog_states SET api_version = $2, last_connected_at = $3, disconnected_at = 0,
+			first_connected_at = CASE WHEN first_connected_at = 0 THEN $3 ELSE first_connected_at END, replica = $4 WHERE agent_id = $1`,
+			agentID, cut(clean(apiVersion), maxText), sqldb.Micros(at), c.replica)
+		return errors.Join(oneRow(res, err), c.db.Notify(ctx, tx, sessionsChannel))
+	})
+	if err != nil {
+		return fmt.Errorf("note the session of agent %s: %w", agentID, err)
+	}
+	return nil
+}
+
+// sessionsChannel is where servers tell each other that a session began.
+const sessionsChannel = "worktally_sessions"
+
+// WatchSessions calls began after sessions began on any server, until the context
+// ends.
+func (c *Catalog) WatchSessions(ctx context.Context, began func()) {
+	delay := retry.New(100*time.Millisecond, 10*time.Second)
+	quiet := retry.NewLog(c.log, "hear of sessions on other servers")
+	for ctx.Err() == nil {
+		err := c.db.Listen(ctx, sessionsChannel, func() { quiet.Succeeded(); delay.Reset(); began() })
+		if err != nil {
+			quiet.Failed(err)
+		}
+		_ = delay.Wait(ctx) // the loop sees the end
+	}
 }
 
 // touchChunk is how many agents one statement of Heartbeat covers.
 const touchChunk = 500
 
 // Heartbeat notes that the sessions of these agents live, all in one
-// transaction. Agents that are gone are skipped.
+// transaction. Agents that are gone, or with another server, are skipped.
 func (c *Catalog) Heartbeat(ctx context.Context, agentIDs []uuid.UUID, at time.Time) error {
 	return c.touch(ctx, agentIDs, at, `last_connected_at = $1, disconnected_at = 0`, ``)
 }
 
 // SetDisconnected notes that the sessions of these agents ended, all in one
-// transaction, unless that is known already. Agents that are gone are skipped.
+// transaction, unless that is known already. Agents that are gone, or with another
+// server, are skipped.
 func (c *Catalog) SetDisconnected(ctx context.Context, agentIDs []uuid.UUID, at time.Time) error {
 	return c.touch(ctx, agentIDs, at, `disconnected_at = $1`, ` AND disconnected_at = 0`)
 }
@@ -50,13 +78,13 @@ func (c *Catalog) touch(ctx context.Context, ids []uuid.UUID, at time.Time, set,
 	slices.SortFunc(ids, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
 	err := c.db.Write(ctx, func(tx *sql.Tx) error {
 		for chunk := range slices.Chunk(ids, touchChunk) {
-			args := []any{sqldb.Micros(at)}
+			args := []any{sqldb.Micros(at), c.replica}
 			marks := make([]string, len(chunk))
 			for i, id := range chunk {
 				args = append(args, id)
-				marks[i] = "$" + strconv.Itoa(i+2)
+				marks[i] = "$" + strconv.Itoa(i+3)
 			}
-			if _, err := tx.ExecContext(ctx, `UPDATE catalog_states SET `+set+` WHERE agent_id IN (`+strings.Join(marks, ", ")+`)`+and, args...); err != nil {
+			if _, err := tx.ExecContext(ctx, `UPDATE catalog_states SET `+set+` WHERE replica = $2 AND agent_id IN (`+strings.Join(marks, ", ")+`)`+and, args...); err != nil {
 				return err
 			}
 		}

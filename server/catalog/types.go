@@ -68,6 +68,8 @@ type AgentState struct {
 	LastConnectedAt    time.Time
 	DisconnectedAt     time.Time
 	LogsOverflowed     bool
+	// Replica is the server that holds, or held, the newest session.
+	Replica string
 }
 
 // Identity is everything about the owner of an agent token that a session and

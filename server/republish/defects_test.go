@@ -1,6 +1,11 @@
 package republish
 
 import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -8,9 +13,13 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/worktally/worktally/internal/sqldb"
 	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/server/ledger"
 	"github.com/worktally/worktally/wire/tailnetpb"
+	"github.com/worktally/worktally/wire/worktallypb"
 )
 
 // The defects of the reference (contract metrics.md section 10) that the page
@@ -121,5 +130,102 @@ func TestDefect10_9_LatencyDoesNotFlip(t *testing.T) {
 	for range 50 { // a map gives them in another order each time
 		must(t, p.refreshStates(t.Context()))
 		want(t, p, map[string]string{names + `1",preferred="true"}`: "0.25", names + `2",preferred="false"}`: "0.125"})
+	}
+}
+
+// Defect 10.3: what is read once a minute adds up to exactly what was sent, at
+// whatever moments windows end and reports arrive.
+func TestDefect10_3_NoByteBetweenTwoWindows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := sqldb.Open(t.Context(), filepath.Join(t.TempDir(), "db"))
+		must(t, err)
+		defer db.Close()
+		l, err := ledger.Open(t.Context(), db, ledger.Options{})
+		must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- l.Run(ctx) }()
+		p := newPublisher(t, &store{}, nil)
+		id := identity("box")
+		rng := rand.New(rand.NewPCG(1, 2))
+		began, epoch := time.Now(), uuid.New()
+		var sent, seen float64
+		nextRead := began.Add(time.Minute)
+		read := func(until time.Time) {
+			for !nextRead.After(until) {
+				time.Sleep(time.Until(nextRead))
+				v, err := strconv.ParseFloat(samples(t, p)[rxBytes+"{"+idLabels+"}"], 64)
+				must(t, err)
+				seen += v
+				nextRead = nextRead.Add(time.Minute)
+			}
+		}
+		for sequence := uint64(1); time.Since(began) < 20*time.Minute; sequence++ {
+			length := time.Duration(1+rng.IntN(30_000_000)) * time.Microsecond
+			read(time.Now().Add(length))
+			time.Sleep(time.Until(began.Add(time.Since(began) + length)))
+			n := uint64(rng.IntN(1 << 20))
+			sent += float64(n)
+			out, err := l.Commit(ctx, ledger.Submission{
+				WorkspaceID: id.Workspace.ID, AgentName: id.Agent.Name, OwnerID: id.Owner.ID, Arrival: time.Now(), Interval: 30 * time.Second,
+				Windows: []*worktallypb.Window{{
+					Epoch: epoch[:], Sequence: sequence, Length: durationpb.New(length), WindowRxBytes: n,
+					Totals: []*worktallypb.Series{series("agent_network_receive_bytes_total", sent, "path", "p2p")}, Gauges: &worktallypb.Gauges{},
+				}},
+			})
+			must(t, err)
+			p.Reported(id, time.Now(), out)
+		}
+		read(nextRead) // the last windows
+		if seen != sent {
+			t.Errorf("%v bytes were seen, %v were sent", seen, sent)
+		}
+		cancel()
+		must(t, <-ended)
+	})
+}
+
+// Defect 10.4: a read that fails loses nothing: the page keeps what it had, and the
+// next read shows everything.
+func TestDefect10_4_FailedReadLosesNothing(t *testing.T) {
+	const total = `worktally_workspace_bytes_total{direction="receive",path="p2p"}`
+	received := func(v float64) []*worktallypb.Series {
+		return []*worktallypb.Series{series("agent_network_receive_bytes_total", v, "path", "p2p")}
+	}
+	s := &store{totals: received(100)}
+	p := newPublisher(t, s, nil)
+	want(t, p, map[string]string{total: "100"})
+	s.totals, s.err = received(250), errors.New("the database is away")
+	id := identity("box")
+	p.Reported(id, time.Now(), outcome(id, 150, 0))
+	if p.refreshDeployment(t.Context()) == nil || p.refreshStates(t.Context()) == nil {
+		t.Fatal("the read did not fail")
+	}
+	want(t, p, map[string]string{total: "100", rxBytes + "{" + idLabels + "}": "150"})
+	s.err = nil
+	must(t, p.refreshDeployment(t.Context()))
+	want(t, p, map[string]string{total: "250", rxBytes + "{" + idLabels + "}": "150"})
+}
+
+// Defect 10.7: what another server shows is not shown here: an agent that moves is
+// handed over, and comes back with its next session.
+func TestDefect10_7_AnAgentIsOnOnePage(t *testing.T) {
+	id := identity("box")
+	there := status(id)
+	there.State.Replica = "there"
+	s := &store{statuses: []catalog.AgentStatus{there}}
+	p := newPublisher(t, s, func(o *Options) { o.Replica = "here" })
+	p.Reported(id, time.Now(), outcome(id, 1, 1))
+	if n := reported(t, p); n != 0 {
+		t.Errorf("%d samples of an agent that reports to another server", n)
+	}
+	p.AgentBegan(id.Workspace.ID, id.Agent.Name)
+	p.Reported(id, time.Now(), outcome(id, 1, 1))
+	if reported(t, p) == 0 {
+		t.Error("the agent is here and not shown")
+	}
+	must(t, p.refreshStates(t.Context()))
+	if n := reported(t, p); n != 0 {
+		t.Errorf("%d samples after the agent went to another server", n)
 	}
 }

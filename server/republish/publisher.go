@@ -49,6 +49,9 @@ type Options struct {
 	// real ones differ.
 	Labels exposition.LabelMode
 	Limits Limits
+	// Replica is the name of this server among those that share the database, as the
+	// catalog has it.
+	Replica string
 	// Node returns the node that an agent announced on the tailnet, nil if there is
 	// none. Nil means that none is ever known.
 	Node func(agentID uuid.UUID) *tailnetpb.Node
@@ -94,8 +97,11 @@ type Publisher struct {
 	agents *agents
 	// changes tells when a workspace last changed, for as long as a report that
 	// was under way then may still arrive.
-	changes  map[uuid.UUID]time.Time
-	rejected map[string]uint64
+	changes map[uuid.UUID]time.Time
+	// elsewhere are the agents whose newest session another server holds, as far as
+	// is known. Their reports are that server's to show.
+	elsewhere map[agentKey]struct{}
+	rejected  map[string]uint64
 }
 
 // New returns a publisher with an empty page.
@@ -142,7 +148,7 @@ func New(o Options) (*Publisher, error) {
 func (p *Publisher) Rebuild(ctx context.Context) error {
 	names := make(map[agentKey]exposition.Names)
 	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
-		if !ended(s.State.Lifecycle) { // its series ended before the restart
+		if !ended(s.State.Lifecycle) && !p.isElsewhere(s) { // its series ended before the restart
 			names[agentKey{s.WorkspaceID, s.AgentName}] = namesOf(s)
 		}
 		return nil
@@ -193,6 +199,9 @@ func (p *Publisher) put(names exposition.Names, known time.Time, l ledger.Latest
 	if at, changed := p.changes[l.WorkspaceID]; changed && !known.After(at) {
 		return
 	}
+	if _, elsewhere := p.elsewhere[fresh.key]; elsewhere {
+		return
+	}
 	if newest || p.agents.get(fresh.key) != nil {
 		p.showLocked(fresh)
 	}
@@ -207,6 +216,29 @@ func (p *Publisher) showLocked(fresh *entry) {
 		return
 	}
 	p.agents.put(fresh)
+}
+
+// AgentBegan implements agentapi.Publisher: the agent's newest session is here now.
+func (p *Publisher) AgentBegan(workspaceID uuid.UUID, agentName string) {
+	p.mu.Lock()
+	delete(p.elsewhere, agentKey{workspaceID, agentName})
+	p.mu.Unlock()
+	p.AgentChanged()
+}
+
+// isElsewhere says whether another server holds the agent's newest session.
+func (p *Publisher) isElsewhere(s catalog.AgentStatus) bool {
+	return s.State.Replica != "" && s.State.Replica != p.o.Replica
+}
+
+// handOver ends what this server shows of agents that report to another one.
+func (p *Publisher) handOver(elsewhere map[agentKey]struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.elsewhere = elsewhere
+	for k := range elsewhere {
+		p.agents.remove(k)
+	}
 }
 
 // AgentChanged implements agentapi.Publisher.

@@ -44,7 +44,8 @@ func (p *Publisher) Run(ctx context.Context) error {
 			return nil
 		case <-totals.C:
 			p.sweep(time.Now()) // whether or not somebody scrapes, which then has less to do
-			if p.committed.Swap(false) {
+			// Others commit too, if there are any.
+			if p.committed.Swap(false) || p.o.Replica != "" {
 				if err = p.refreshDeployment(ctx); err != nil {
 					p.committed.Store(true)
 				}
@@ -117,8 +118,12 @@ func (p *Publisher) refreshStates(ctx context.Context) error {
 	ups := make(map[uuid.UUID]*up)
 	table := p.table.Load()
 	regions := p.o.RelayMap().GetRegions()
+	elsewhere := make(map[agentKey]struct{})
 	broken, refused := make(map[uuid.UUID]*tailnetpb.Node), uint64(0)
 	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
+		if p.isElsewhere(s) {
+			elsewhere[agentKey{s.WorkspaceID, s.AgentName}] = struct{}{}
+		}
 		status, until := p.status(s, now)
 		if until.Before(next) {
 			next = until
@@ -149,6 +154,7 @@ func (p *Publisher) refreshStates(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.handOver(elsewhere)
 	p.broken, p.nextState = broken, next
 	p.mu.Lock()
 	p.rejected[rejectedLatency] += refused
@@ -180,7 +186,7 @@ func (p *Publisher) status(a catalog.AgentStatus, now time.Time) (status string,
 		return "timeout", far
 	case s.FirstConnectedAt.IsZero():
 		return "connecting", timeout.Add(time.Nanosecond)
-	case s.LastConnectedAt.Before(p.started), now.After(silent),
+	case !p.isElsewhere(a) && s.LastConnectedAt.Before(p.started), now.After(silent),
 		!s.DisconnectedAt.IsZero() && !s.DisconnectedAt.Before(s.LastConnectedAt):
 		return "disconnected", far
 	}

@@ -82,7 +82,7 @@ func TestRollup_Builds(t *testing.T) {
 
 // TestDefect_10_11: the deprecated family never grows on its own: it is equal to its
 // replacement, refresh after refresh.
-func TestDefect_10_11_DeprecatedFamilyEqualsItsReplacement(t *testing.T) {
+func TestDefect10_11_DeprecatedFamilyEqualsItsReplacement(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		ws := f.workspace("ann", "one", "go")
 		f.build(ws, catalog.Build{Transition: catalog.TransitionStart, Status: catalog.StatusFailed})

@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/worktally/worktally/e2e/stack"
+)
+
+// Defect 10.7: three servers on one database, and an agent that moves between them.
+// Each agent is on the page of exactly one of them, and what all of them show is the
+// same, so that sum over the first and any one of the second are right.
+func TestDefect10_7_ThreeReplicas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.Env = append(w.Env, "WORKTALLY_DATABASE_URL="+postgres.DSN(t))
+	secrets := w.write("secrets-key", strings.Repeat("k", 32))
+	w.startServer("--state-dir", w.Path("replica-0"), "--secrets-key-file", secrets)
+	replicas := []*stack.Server{w.server}
+	for i := 1; i < 3; i++ {
+		r, err := w.StartServer(t.Context(), interval, "--state-dir", w.Path(fmt.Sprint("replica-", i)), "--secrets-key-file", secrets)
+		w.must(err)
+		replicas = append(replicas, r)
+	}
+	w.apply(spec("ws", ""))
+	network := newCutter(t, replicas[0].Address)
+	var err error
+	w.agent, err = w.StartAgent(t.Context(), "worktally-agent", network.url(), w.token)
+	w.must(err)
+	h := w.hold()
+	for _, at := range []int{0, 1, 2, 0, 2} {
+		network.lead(replicas[at].Address)
+		w.await(patience, fmt.Sprintf("the agent is on replica %d alone", at), func(ctx context.Context) error {
+			return w.onlyOn(ctx, replicas, at)
+		})
+	}
+	// One that dies takes its agents' series along; they are on the next one.
+	replicas[2].Kill()
+	network.lead(replicas[1].Address)
+	w.await(patience, "the agent is on replica 1 alone", func(ctx context.Context) error { return w.onlyOn(ctx, replicas[:2], 1) })
+	// And one that begins shows nothing that another one has.
+	w.must(replicas[2].Start(t.Context()))
+	w.must(w.onlyOn(t.Context(), replicas, 1))
+	h.end(w)
+}
+
+// onlyOn checks that the agent and its session are on the page of one replica, and
+// what is the deployment's on all.
+func (w *world) onlyOn(ctx context.Context, replicas []*stack.Server, at int) error {
+	var bytes []float64
+	for i, r := range replicas {
+		own, err := stack.ReadPath(ctx, r.Page, "/metrics/replica")
+		if err != nil {
+			return err
+		}
+		want := 0.0
+		if i == at {
+			want = 1
+		}
+		if got := own.Sum(sshGauge); got != want || own.Has(sshGauge) != (i == at) {
+			return fmt.Errorf("replica %d shows %v sessions (there: %t), want %v", i, got, own.Has(sshGauge), want)
+		}
+		all, err := stack.ReadPath(ctx, r.Page, "/metrics/deployment")
+		if err != nil {
+			return err
+		}
+		if all.Has(sshGauge) || all.Sum("coderd_agents_up") != 1 || all.Sum("coderd_agents_connections", `status="connected"`) != 1 {
+			return fmt.Errorf("replica %d: %v agents are up, %v connected", i, all.Sum("coderd_agents_up"), all.Sum("coderd_agents_connections", `status="connected"`))
+		}
+		bytes = append(bytes, all.Sum("worktally_workspace_sessions_total"))
+	}
+	for _, b := range bytes {
+		if b != bytes[0] {
+			return fmt.Errorf("the deployment's sessions are %v", bytes)
+		}
+	}
+	return nil
+}

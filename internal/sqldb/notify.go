@@ -1,0 +1,54 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// Notify tells everybody who listens to the channel, in this process and in others,
+// once the transaction is committed. On SQLite, which one process has for itself, it
+// does nothing.
+func (d *DB) Notify(ctx context.Context, tx *sql.Tx, channel string) error {
+	if d.dialect != PostgreSQL {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `SELECT pg_notify($1, '')`, channel)
+	return err
+}
+
+// Listen calls heard after every Notify, and once when it begins, because something
+// may have been said before. It holds a connection of its own, and returns when the
+// context ends (nil) or the connection breaks. On SQLite it waits for the context.
+func (d *DB) Listen(ctx context.Context, channel string, heard func()) error {
+	if d.dialect != PostgreSQL {
+		<-ctx.Done()
+		return nil
+	}
+	conn, err := d.writer.Conn(ctx)
+	if err == nil {
+		err = conn.Raw(func(c any) error {
+			pg := c.(*stdlib.Conn).Conn()
+			if _, err := pg.Exec(ctx, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
+				return err
+			}
+			for {
+				heard()
+				if _, err := pg.WaitForNotification(ctx); err != nil {
+					// Nobody else may have a connection that listens.
+					return errors.Join(err, driver.ErrBadConn)
+				}
+			}
+		})
+		_ = conn.Close() // it is broken
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("listen to %s: %w", channel, err)
+}
