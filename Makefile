@@ -71,7 +71,7 @@ gen: ## regenerate what is generated (needs protoc)
 
 .PHONY: golden
 golden: ## rewrite golden files; read the diff
-	$(GO) test ./exposition ./server ./cmd/agent ./cmd/worktally -run "Golden|Docs|Readme" -update
+	$(GO) test ./exposition ./server ./server/controlapi ./server/gitauth ./cmd/agent ./cmd/worktally -run "Golden|Docs|Readme" -update
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (5s)

@@ -158,7 +158,7 @@ func TestSeed_EveryRowFromRealEvents(t *testing.T) {
 }
 
 // checkExtra: a family under a prefix of the reference's is a row of the table, or
-// one that the reference has beyond it.
+// one that the reference has beyond it, and every family is in the document.
 func (w *world) checkExtra(mode string, rows []seedRow, families map[string]*dto.MetricFamily) {
 	w.t.Helper()
 	known := map[string]bool{
@@ -167,9 +167,14 @@ func (w *world) checkExtra(mode string, rows []seedRow, families map[string]*dto
 	for _, r := range rows {
 		known[r.name] = !r.absent(mode)
 	}
+	document, err := os.ReadFile(filepath.Join(docs.Root(w.t), "docs", "metrics.md"))
+	w.must(err)
 	for _, name := range slices.Sorted(maps.Keys(families)) {
 		if strings.HasPrefix(name, "coderd_") && !known[name] {
 			w.t.Errorf("--metrics-labels=%s: %s is in no table", mode, name)
+		}
+		if !bytes.Contains(document, []byte("| `"+name+"` |")) {
+			w.t.Errorf("docs/metrics.md does not have %s", name)
 		}
 	}
 }

@@ -2,9 +2,11 @@ package server
 
 import (
 	"flag"
-	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/worktally/worktally/internal/docs"
 )
@@ -23,17 +25,11 @@ func TestDocs_Registry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b strings.Builder
-	b.WriteString("| Family | Type | Labels | Meaning |\n|---|---|---|---|\n")
-	for _, f := range families {
-		if !strings.HasPrefix(f.GetName(), "worktally_") && !strings.HasPrefix(f.GetName(), "coderd_") {
-			continue
-		}
-		var labels []string
-		for _, l := range f.GetMetric()[0].GetLabel() {
-			labels = append(labels, "`"+l.GetName()+"`")
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp())
+	runtime := slices.Clone(families)
+	ours := func(f *dto.MetricFamily) bool {
+		return strings.HasPrefix(f.GetName(), "worktally_") || strings.HasPrefix(f.GetName(), "coderd_")
 	}
-	docs.Section(t, "docs/metrics.md", "registry", b.String(), *update)
+	families = slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return !ours(f) })
+	docs.Section(t, "docs/metrics.md", "runtime", docs.Families(t, slices.DeleteFunc(runtime, ours)), *update)
+	docs.Section(t, "docs/metrics.md", "registry", docs.Families(t, families), *update)
 }

@@ -2,11 +2,12 @@ package controlapi
 
 import (
 	"flag"
-	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/coder/websocket"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/worktally/worktally/exposition"
 	"github.com/worktally/worktally/internal/docs"
@@ -25,17 +26,7 @@ func TestDocs_API(t *testing.T) {
 	c.until("the websocket is counted", func() bool { return strings.Contains(c.series(processed), "101") })
 	families, err := c.reg.Gather()
 	must(t, err)
-	var b strings.Builder
-	b.WriteString("| Family | Type | Labels | Meaning |\n|---|---|---|---|\n")
-	for _, f := range families {
-		if !strings.HasPrefix(f.GetName(), "coderd_") {
-			continue // server/docs_test.go has those that are always there
-		}
-		var labels []string
-		for _, l := range f.GetMetric()[0].GetLabel() {
-			labels = append(labels, "`"+l.GetName()+"`")
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp())
-	}
-	docs.Section(t, "docs/metrics.md", "api", b.String(), *update)
+	// server/docs_test.go has those that are always there.
+	families = slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "coderd_") })
+	docs.Section(t, "docs/metrics.md", "api", docs.Families(t, families), *update)
 }

@@ -269,18 +269,10 @@ func TestDocs_Calls(t *testing.T) {
 	w.linkAccount()
 	families, err := w.reg.Gather()
 	must(t, err)
-	text := "| Family | Type | Labels | Meaning |\n|---|---|---|---|\n"
-	for _, f := range families {
-		var labels []string
-		for _, l := range f.GetMetric()[0].GetLabel() {
-			labels = append(labels, "`"+l.GetName()+"`")
-		}
-		text += fmt.Sprintf("| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp())
-	}
 	if diff := cmp.Diff(7, len(families)); diff != "" {
 		t.Errorf("families (-want +got):\n%s", diff)
 	}
-	docs.Section(t, "docs/metrics.md", "git providers", text, *update)
+	docs.Section(t, "docs/metrics.md", "git providers", docs.Families(t, families), *update)
 }
 
 // TestRateLimits_DeprecatedFamily is there unless one does not want it.
