@@ -197,6 +197,7 @@ func (p *peers) upsert(id uuid.UUID, node *tailnetpb.Node) error {
 	peer.view, peer.local = config.View(), config.ID
 	if old != nil {
 		peer.path.Store(old.path.Load())
+		peer.person.Store(old.person.Load())
 	}
 	if err := p.replace(old, peer, node); err != nil {
 		return fmt.Errorf("peer %s: %w", id, err)
@@ -331,8 +332,17 @@ func (p *peers) peerConfig(local tailcfg.NodeID, node *tailnetpb.Node) (*tailcfg
 	if config.Key, err = nodeKey(node.GetKey()); err != nil {
 		return nil, err
 	}
+	if config.Key == p.n.private.Public() {
+		return nil, errors.New("its key is the node's own")
+	}
 	if err := config.DiscoKey.UnmarshalText([]byte(node.GetDisco())); err != nil {
 		return nil, fmt.Errorf("disco key: %w", err)
+	}
+	if config.DiscoKey.IsZero() {
+		return nil, errors.New("its disco key is zero")
+	}
+	if config.HomeDERP < 0 || config.HomeDERP > maxRegion {
+		return nil, fmt.Errorf("its home region %d is out of bounds", config.HomeDERP)
 	}
 	if config.Addresses, err = hostPrefixes(node.GetAddresses()); err != nil {
 		return nil, err
@@ -342,6 +352,9 @@ func (p *peers) peerConfig(local tailcfg.NodeID, node *tailnetpb.Node) (*tailcfg
 	}
 	if len(config.Addresses) == 0 {
 		return nil, errors.New("it has no address")
+	}
+	if slices.ContainsFunc(config.Addresses, func(a netip.Prefix) bool { return slices.Contains(p.n.addresses, a.Addr()) }) {
+		return nil, errors.New("its address is the node's own")
 	}
 	for _, text := range node.GetEndpoints() {
 		if p.n.blockDirect.Load() || len(config.Endpoints) >= maxEndpoints {
@@ -369,7 +382,10 @@ func nodeKey(b []byte) (k key.NodePublic, err error) {
 	if len(b) != len(keyPrefix)+32 || string(b[:2]) != keyPrefix {
 		return k, fmt.Errorf("a node key has %d bytes and its own prefix, not %d", len(keyPrefix)+32, len(b))
 	}
-	return key.NodePublicFromRaw32(mem.B(b[2:])), nil
+	if k = key.NodePublicFromRaw32(mem.B(b[2:])); k.IsZero() {
+		return k, errors.New("its key is zero")
+	}
+	return k, nil
 }
 
 // hostPrefixes reads addresses, each of which stands for itself only.

@@ -94,9 +94,19 @@ func TestNode_RefusesLyingPeers(t *testing.T) {
 		"no address":                  func(m *tailnetpb.Node) { m.Addresses = nil },
 		"a network":                   func(m *tailnetpb.Node) { m.AllowedIps = []string{"fd7a::/48"} },
 		"many addresses":              func(m *tailnetpb.Node) { m.Addresses = make([]string, 100) },
+		"a key of zeros":              func(m *tailnetpb.Node) { clear(m.Key[2:]) },
+		"the node's own key":          func(m *tailnetpb.Node) { copy(m.Key[2:], rawKey(n)) },
+		"the node's own address":      func(m *tailnetpb.Node) { m.Addresses = texts(n.prefixes()) },
+		"a disco key of zeros":        func(m *tailnetpb.Node) { m.Disco = "discokey:" + strings.Repeat("0", 64) },
+		"a negative home":             func(m *tailnetpb.Node) { m.PreferredDerp = -1 },
+		"a home beyond all regions":   func(m *tailnetpb.Node) { m.PreferredDerp = 1 << 16 },
 		"an endpoint that is none":    func(m *tailnetpb.Node) { m.Endpoints = []string{"localhost"} },
 	} {
 		m := proto.CloneOf(self)
+		if !strings.HasSuffix(name, "of another peer") { // the rest is somebody else's
+			m.Key[33] ^= 2
+			m.Addresses = []string{RandomPrimary().String() + "/128"}
+		}
 		change(m)
 		if err := n.Upsert(uuid.New(), m); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -107,6 +117,12 @@ func TestNode_RefusesLyingPeers(t *testing.T) {
 	}
 	if err := n.Upsert(uuid.New(), &tailnetpb.Node{}); err != nil {
 		t.Errorf("a node without home is an error: %v", err)
+	}
+	n.Peers()[0].person.Store(true)
+	changed := proto.CloneOf(self)
+	changed.Endpoints = append(changed.Endpoints, "192.0.2.1:9")
+	if err := n.Upsert(first, changed); err != nil || !n.Peers()[0].Person() {
+		t.Errorf("a person with another endpoint is none any more (%v)", err)
 	}
 	second := uuid.New()
 	if err := n.Upsert(second, self); err != nil {

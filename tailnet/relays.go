@@ -42,6 +42,8 @@ func newRelays(n *Node) *relays {
 const (
 	maxRegions        = 1024
 	maxNodesPerRegion = 64
+	// maxRegion is the largest number of a region: it stands where a port does.
+	maxRegion = 1<<16 - 1
 )
 
 // SetRelayMap sets the relays. Those inside the server are reached the way the
@@ -104,7 +106,7 @@ func (r *relays) convertLocked(m *tailnetpb.DERPMap) (*tailcfg.DERPMap, error) {
 	r.local = false
 	hasSTUN := false
 	for id, region := range m.GetRegions() {
-		if id <= 0 || id > 1<<16 || len(region.GetNodes()) > maxNodesPerRegion {
+		if id <= 0 || id > maxRegion || len(region.GetNodes()) > maxNodesPerRegion {
 			return nil, fmt.Errorf("region %d is out of bounds", id)
 		}
 		c := &tailcfg.DERPRegion{RegionID: int(id), RegionCode: region.GetRegionCode(), RegionName: region.GetRegionName(), Avoid: region.GetAvoid()}
