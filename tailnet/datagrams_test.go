@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func TestNode_Datagrams(t *testing.T) {
 		}
 		return func(c net.Conn) {
 			defer c.Close()
-			buf := make([]byte, 2000)
+			buf := make([]byte, 1<<16)
 			for {
 				n, err := c.Read(buf)
 				if err != nil {
@@ -55,7 +56,7 @@ func TestNode_Datagrams(t *testing.T) {
 		if _, err := c.Write([]byte(text)); err != nil {
 			t.Fatal(err)
 		}
-		buf := make([]byte, 2000)
+		buf := make([]byte, 1<<16)
 		n, err := c.Read(buf)
 		return string(buf[:n]), err
 	}
@@ -65,6 +66,12 @@ func TestNode_Datagrams(t *testing.T) {
 	}
 	if got, err := ask(53, "two"); err != nil || got != "heard two" || !person() {
 		t.Errorf("port 53: %q, %v, person %t", got, err, person())
+	}
+	for _, size := range []int{1232, 1233, 5000, 20_000} { // more than fits into a packet
+		text := strings.Repeat("x", size-1) + "y"
+		if got, err := ask(53, text); err != nil || got != "heard "+text {
+			t.Errorf("%d bytes: %d came back, %v", size, len(got), err)
+		}
 	}
 	if got, err := ask(99, "three"); err == nil {
 		t.Errorf("nobody answered %q", got)

@@ -1,6 +1,7 @@
 package tailnet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
@@ -98,6 +100,10 @@ func (s *ipStack) inbound(p *packet.Parsed, _ *tstun.Wrapper, g *gro.GRO) (filte
 		return filter.DropSilently, g
 	}
 	s.n.count(p.IPProto, p.Dst, p.Src, 1, len(p.Buffer()), true)
+	if isFragment(p.Buffer()) {
+		s.deliverFragment(*d, p.Buffer())
+		return filter.DropSilently, g
+	}
 	if p.IPProto == ipproto.TCP {
 		if g == nil {
 			g = gro.NewGRO()
@@ -106,11 +112,25 @@ func (s *ipStack) inbound(p *packet.Parsed, _ *tstun.Wrapper, g *gro.GRO) (filte
 		g.Enqueue(p) // the tunnel flushes at the end of the batch
 		return filter.DropSilently, g
 	}
-	if buffer := gro.RXChecksumOffload(p); buffer != nil {
-		(*d).DeliverNetworkPacket(buffer.NetworkProtocolNumber, buffer)
-		buffer.DecRef()
+	if whole := gro.RXChecksumOffload(p); whole != nil {
+		(*d).DeliverNetworkPacket(whole.NetworkProtocolNumber, whole)
+		whole.DecRef()
 	}
 	return filter.DropSilently, g
+}
+
+// isFragment says whether a packet is a part of a larger one (RFC 8200 section 4.5).
+func isFragment(packet []byte) bool {
+	return len(packet) >= header.IPv6MinimumSize && header.IPv6(packet).NextHeader() == uint8(header.IPv6FragmentHeader)
+}
+
+// deliverFragment hands over a part of a datagram that is larger than a packet. Its
+// checksum is that of the whole, which nothing can be compared with here.
+func (s *ipStack) deliverFragment(d stack.NetworkDispatcher, fragment []byte) {
+	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(bytes.Clone(fragment))})
+	p.RXChecksumValidated = true
+	d.DeliverNetworkPacket(ipv6.ProtocolNumber, p)
+	p.DecRef()
 }
 
 // sent is called by the tunnel for every packet that leaves, after it was cut
