@@ -33,6 +33,9 @@ type Relays struct {
 	ForceWebsockets bool
 }
 
+// maxRegion is the largest number of a region that peers accept.
+const maxRegion = 1<<16 - 1
+
 func (r Relays) withDefaults() Relays {
 	if r.RegionID == 0 {
 		r.RegionID = 999
@@ -60,6 +63,9 @@ func relayMap(access *url.URL, r Relays) (func() *tailnetpb.DERPMap, error) {
 			return nil, fmt.Errorf("relay map %s: %w", r.ConfigFile, err)
 		}
 	}
+	if r.RegionID < 0 || r.RegionID+len(r.STUN) > maxRegion {
+		return nil, fmt.Errorf("region %d is not between 1 and %d, or the STUN servers' regions after it are not", r.RegionID, maxRegion)
+	}
 	if !r.Disable {
 		m.Regions[int64(r.RegionID)] = embeddedRegion(access, r)
 	}
@@ -73,10 +79,22 @@ func relayMap(access *url.URL, r Relays) (func() *tailnetpb.DERPMap, error) {
 	if r.BlockDirect {
 		withoutSTUN(m)
 	}
-	if len(m.Regions) == 0 {
+	if !hasRelay(m) {
 		return nil, errors.New("there is no relay: the server's own is off and no other is named")
 	}
 	return func() *tailnetpb.DERPMap { return proto.CloneOf(m) }, nil
+}
+
+// hasRelay says whether some node of the map is more than a STUN server.
+func hasRelay(m *tailnetpb.DERPMap) bool {
+	for _, region := range m.Regions {
+		for _, n := range region.Nodes {
+			if !n.GetStunOnly() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func embeddedRegion(access *url.URL, r Relays) *tailnetpb.DERPMap_Region {
@@ -156,7 +174,7 @@ func readRegions(m *tailnetpb.DERPMap, file string) error {
 		return err
 	}
 	for id, region := range in.Regions {
-		if id <= 0 || region.RegionID != id || len(region.Nodes) == 0 {
+		if id <= 0 || id > maxRegion || region.RegionID != id || len(region.Nodes) == 0 {
 			return fmt.Errorf("region %d: its number is wrong or it has no node", id)
 		}
 		out := &tailnetpb.DERPMap_Region{RegionId: id, RegionCode: region.RegionCode, RegionName: region.RegionName, Avoid: region.Avoid}

@@ -54,6 +54,9 @@ func TestRelayMap_Options(t *testing.T) {
 	}
 	for want, r := range map[string]Relays{
 		"no relay":  {Disable: true},
+		"no relay:": {Disable: true, STUN: []string{"stun.example.com:3478"}},
+		"region -1": {RegionID: -1},
+		"region 65": {RegionID: 65535, STUN: []string{"stun.example.com:3478"}},
 		"port":      {STUN: []string{"stun.example.com:x"}},
 		"no such":   {ConfigFile: file + "x"},
 		"STUN serv": {STUN: []string{"stun"}},
