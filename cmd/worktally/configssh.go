@@ -36,6 +36,11 @@ func (c configSSHCmd) Run(p *program) error {
 	if err != nil {
 		return fmt.Errorf("find the program: %w", err)
 	}
+	if c.TokenFile != "" { // OpenSSH runs the command wherever it is called
+		if c.TokenFile, err = filepath.Abs(c.TokenFile); err != nil {
+			return fmt.Errorf("find the token file: %w", err)
+		}
+	}
 	section := c.section(self)
 	if c.DryRun {
 		_, err := fmt.Fprint(p.stdout, section)
@@ -76,15 +81,22 @@ func (c configSSHCmd) section(self string) string {
 	}, "\n")
 }
 
+// quote writes a word for the shell that OpenSSH runs the command with, after it
+// has looked for its own % in it.
 func quote(s string) string {
-	if !strings.ContainsAny(s, " \t\"'\\$`") {
+	s = strings.ReplaceAll(s, "%", "%%")
+	if !strings.ContainsAny(s, " \t\"'\\$`&|;<>()*?[]{}~#!") {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// writeSection replaces our section of a file, or adds it at the end.
+// writeSection replaces our section of a file, or adds it at the end. What a link
+// leads to is written, and the link stays.
 func writeSection(path, section string) error {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -8,10 +8,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/worktally/worktally/client"
+	"github.com/worktally/worktally/internal/retry"
 	"github.com/worktally/worktally/internal/splice"
 )
 
@@ -74,7 +75,7 @@ func (c portForwardCmd) Run(p *program) error {
 		fmt.Fprintf(p.stdout, "forwarding %s to port %d of the workspace\n", l.Addr(), f.remote)
 		g.Go(func() error {
 			defer context.AfterFunc(ctx, func() { _ = l.Close() })()
-			return serveForward(ctx, p, conn, l, f.remote)
+			return serveForward(ctx, p, l, func() (net.Conn, error) { return conn.DialPort(ctx, f.remote) })
 		})
 	}
 	for _, f := range datagrams {
@@ -108,20 +109,28 @@ func parseForwards(flag string, texts []string) (forwards []forward, err error) 
 	return forwards, errors.Join(errs...)
 }
 
-func serveForward(ctx context.Context, p *program, conn *client.Conn, l net.Listener, port uint16) error {
+// serveForward connects what l accepts with what dial returns until the context
+// ends. A failure to accept, as when there are no descriptors left, passes.
+func serveForward(ctx context.Context, p *program, l net.Listener, dial func() (net.Conn, error)) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	delay := retry.New(10*time.Millisecond, time.Second)
 	for {
 		local, err := l.Accept()
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return err
+			fmt.Fprintf(p.stderr, "worktally: %v\n", err)
+			if errors.Is(err, net.ErrClosed) || delay.Wait(ctx) != nil {
+				return nil
+			}
+			continue
 		}
+		delay.Reset()
 		wg.Go(func() {
 			defer local.Close()
-			remote, err := conn.DialPort(ctx, port)
+			remote, err := dial()
 			if err != nil {
 				fmt.Fprintf(p.stderr, "worktally: %v\n", err)
 				return

@@ -87,3 +87,33 @@ func TestConfigSSH_IsReadByOpenSSH(t *testing.T) {
 		t.Error("a broken section was written over")
 	}
 }
+
+// TestConfigSSH_UnusualPlaces: the command finds the token from any directory,
+// whatever the shell and OpenSSH think of its name, and a configuration that is a
+// link stays one.
+func TestConfigSSH_UnusualPlaces(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	file, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs strings.Builder
+	args := []string{"config-ssh", "--ssh-config-file", link, "--url", "http://127.0.0.1:3000", "--token-file", "a&b (50%d)"}
+	if code := run(t.Context(), args, func(string) string { return "" }, &out, &errs); code != 0 {
+		t.Fatal(code, errs.String())
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode().Type() != os.ModeSymlink {
+		t.Errorf("the link is replaced: %v %v", info, err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := " --token-file '" + filepath.Join(dir, "a&b (50%%d)") + "' "; !strings.Contains(string(text), want) {
+		t.Errorf("there is no %q in\n%s", want, text)
+	}
+}

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/term"
-
-	"github.com/worktally/worktally/client"
 )
 
 // sshCmd is "worktally ssh".
@@ -35,7 +34,11 @@ func (c sshCmd) Run(p *program) error {
 	}
 	defer conn.Close()
 	if c.Stdio {
-		return carry(p, conn)
+		remote, err := conn.DialPort(p.ctx, 1)
+		if err != nil {
+			return err
+		}
+		return carry(p, remote)
 	}
 	s, err := conn.SSH(p.ctx)
 	if err != nil {
@@ -58,20 +61,18 @@ func workspaceOfHost(host string) string {
 	return host
 }
 
-// carry connects the standard input and output with the agent's SSH port.
-func carry(p *program, conn *client.Conn) error {
-	remote, err := conn.DialPort(p.ctx, 1)
-	if err != nil {
-		return err
-	}
+// carry connects the standard input and output with the agent's SSH port, until
+// that ends or the program is to stop. It closes the connection.
+func carry(p *program, remote net.Conn) error {
 	defer remote.Close()
+	defer context.AfterFunc(p.ctx, func() { _ = remote.Close() })()
 	go func() { // ends with the process: a read of the standard input cannot be ended
 		_, _ = io.Copy(remote, p.stdin)
 		if h, ok := remote.(interface{ CloseWrite() error }); ok {
 			_ = h.CloseWrite()
 		}
 	}()
-	_, err = io.Copy(p.stdout, remote)
+	_, err := io.Copy(p.stdout, remote)
 	return err
 }
 
