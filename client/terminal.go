@@ -1,12 +1,15 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -15,7 +18,10 @@ import (
 // shows.
 type Terminal struct {
 	net.Conn
-	mu sync.Mutex
+	// mu serialises messages and guards rest, the beginning of a character whose end
+	// was not written yet.
+	mu   sync.Mutex
+	rest []byte
 }
 
 // TerminalOptions say which terminal.
@@ -31,15 +37,18 @@ type TerminalOptions struct {
 
 // Terminal attaches to a terminal (contract ssh-and-pty.md section 6).
 func (c *Conn) Terminal(ctx context.Context, o TerminalOptions) (*Terminal, error) {
-	conn, err := c.DialPort(ctx, portTerminal)
-	if err != nil {
-		return nil, err
-	}
 	hello, err := json.Marshal(struct {
 		ID                                             uuid.UUID
 		Height, Width                                  uint16
 		Command, Container, ContainerUser, BackendType string
 	}{ID: o.ID, Height: o.Height, Width: o.Width, Command: o.Command, BackendType: o.Backend})
+	if err != nil {
+		return nil, err
+	}
+	if len(hello) > math.MaxUint16 {
+		return nil, fmt.Errorf("open terminal: the command is longer than %d bytes", math.MaxUint16)
+	}
+	conn, err := c.DialPort(ctx, portTerminal)
 	if err != nil {
 		return nil, err
 	}
@@ -51,9 +60,26 @@ func (c *Conn) Terminal(ctx context.Context, o TerminalOptions) (*Terminal, erro
 	return &Terminal{Conn: conn}, nil
 }
 
-// Write types.
+// Write types. The protocol carries text: a character that p ends in the middle of
+// waits for its end.
 func (t *Terminal) Write(p []byte) (int, error) {
-	if err := t.send(map[string]any{"data": string(p)}); err != nil {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := append(t.rest, p...)
+	whole := len(text)
+	for i := 1; i < utf8.UTFMax && i <= len(text); i++ {
+		if b := text[len(text)-i]; utf8.RuneStart(b) {
+			if b >= utf8.RuneSelf && !utf8.FullRune(text[len(text)-i:]) {
+				whole -= i
+			}
+			break
+		}
+	}
+	t.rest = bytes.Clone(text[whole:])
+	if whole == 0 {
+		return len(p), nil
+	}
+	if err := t.send(map[string]any{"data": string(text[:whole])}); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -61,6 +87,8 @@ func (t *Terminal) Write(p []byte) (int, error) {
 
 // Resize tells the size in characters.
 func (t *Terminal) Resize(height, width uint16) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	return t.send(map[string]any{"height": height, "width": width})
 }
 
@@ -69,8 +97,6 @@ func (t *Terminal) send(message map[string]any) error {
 	if err != nil {
 		return err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	_, err = t.Conn.Write(text)
 	return err
 }
