@@ -158,7 +158,7 @@ func (n *network) serveHTTP() error {
 	debug.Handle("/debug/prometheus", n.a.MetricsHandler())
 	debug.Handle("/", n.a.DebugHandler())
 	n.http = &http.Server{
-		Handler:     agentnet.NewAPI(agentnet.Options{Debug: debug, HiddenPorts: n.a.hiddenPorts}),
+		Handler:     agentnet.NewAPI(agentnet.Options{Netcheck: n.netcheck, Debug: debug, HiddenPorts: n.a.hiddenPorts}),
 		ReadTimeout: agentnet.ReadTimeout, WriteTimeout: agentnet.WriteTimeout,
 	}
 	n.wg.Go(func() {

@@ -67,14 +67,18 @@ func relayMap(access *url.URL, r Relays) (func() *tailnetpb.DERPMap, error) {
 		return nil, fmt.Errorf("region %d is not between 1 and %d, or the STUN servers' regions after it are not", r.RegionID, maxRegion)
 	}
 	if !r.Disable {
-		m.Regions[int64(r.RegionID)] = embeddedRegion(access, r)
+		if err := addRegion(m, embeddedRegion(access, r)); err != nil {
+			return nil, err
+		}
 	}
 	for i, address := range r.STUN {
 		region, err := stunRegion(r.RegionID+1+i, address)
 		if err != nil {
 			return nil, err
 		}
-		m.Regions[region.GetRegionId()] = region
+		if err := addRegion(m, region); err != nil {
+			return nil, err
+		}
 	}
 	if r.BlockDirect {
 		withoutSTUN(m)
@@ -83,6 +87,16 @@ func relayMap(access *url.URL, r Relays) (func() *tailnetpb.DERPMap, error) {
 		return nil, errors.New("there is no relay: the server's own is off and no other is named")
 	}
 	return func() *tailnetpb.DERPMap { return proto.CloneOf(m) }, nil
+}
+
+// addRegion adds a region of our own, whose number no file may have taken.
+func addRegion(m *tailnetpb.DERPMap, region *tailnetpb.DERPMap_Region) error {
+	id := region.GetRegionId()
+	if taken := m.Regions[id]; taken != nil {
+		return fmt.Errorf("region %d is needed for %q and taken by %q; number one of them otherwise (--derp-server-region-id, --derp-config-path)", id, region.GetRegionName(), taken.GetRegionName())
+	}
+	m.Regions[id] = region
+	return nil
 }
 
 // hasRelay says whether some node of the map is more than a STUN server.

@@ -66,3 +66,21 @@ func TestRelayMap_Options(t *testing.T) {
 		}
 	}
 }
+
+// TestRelayMap_TakenNumbers: nobody's region disappears silently.
+func TestRelayMap_TakenNumbers(t *testing.T) {
+	access := &url.URL{Scheme: "https", Host: "worktally.example.com"}
+	file := filepath.Join(t.TempDir(), "relays.json")
+	text := `{"Regions":{"1000":{"RegionID":1000,"RegionCode":"x","RegionName":"X","Nodes":[{"Name":"1000a","RegionID":1000,"HostName":"relay.example.com"}]}}}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, r := range map[string]Relays{
+		"the server's own": {ConfigFile: file, RegionID: 1000},
+		"a STUN server's":  {ConfigFile: file, RegionID: 999, STUN: []string{"stun.example.com:3478"}},
+	} {
+		if _, err := relayMap(access, r); err == nil || !strings.Contains(err.Error(), "region 1000") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

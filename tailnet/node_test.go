@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 	"go.uber.org/goleak"
+	"tailscale.com/tailcfg"
 
 	"github.com/worktally/worktally/tailnet/relay"
 	"github.com/worktally/worktally/wire/tailnetpb"
@@ -107,6 +108,9 @@ func TestNode_TwoOverTheRelayAndDirect(t *testing.T) {
 	agentSelf := awaitSelf(t, agent)
 	t.Logf("home relay up after %s", time.Since(start))
 	clientSelf := awaitSelf(t, client)
+	if i := agent.NetInfo(); i.Home != 999 || len(i.Public) != 0 {
+		t.Errorf("what is known of a network without STUN: %+v", i)
+	}
 	l, err := agent.Listen(7)
 	if err != nil {
 		t.Fatal(err)
@@ -183,3 +187,16 @@ func TestNode_NewAndCloseLeaveNothing(t *testing.T) {
 }
 
 var _ net.Listener = (*listener)(nil)
+
+// TestPublicAddresses: only what somebody else's STUN server saw is public.
+func TestPublicAddresses(t *testing.T) {
+	at := func(typ tailcfg.EndpointType, text string) tailcfg.Endpoint {
+		return tailcfg.Endpoint{Type: typ, Addr: netip.MustParseAddrPort(text)}
+	}
+	got := publicAddresses([]tailcfg.Endpoint{
+		at(tailcfg.EndpointSTUN, "127.0.0.1:7"), at(tailcfg.EndpointLocal, "192.0.2.1:7"), at(tailcfg.EndpointSTUN, "198.51.100.1:7"),
+	})
+	if len(got) != 1 || got[0] != netip.MustParseAddrPort("198.51.100.1:7") {
+		t.Errorf("public: %v", got)
+	}
+}

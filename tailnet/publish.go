@@ -21,8 +21,10 @@ type publisher struct {
 	// mu guards everything below. The engine calls in with its own locks held.
 	mu        sync.Mutex
 	home      int
-	connected bool // the relay of home has answered, or was waited for long enough
+	connected bool             // the relay of home has answered, or was waited for long enough
+	info      *tailcfg.NetInfo // of the last look at the network, nil before the first
 	latency   map[string]float64
+	public    []netip.AddrPort
 	endpoints []string
 	watch     chan struct{} // closed and replaced at each change
 	done      chan struct{}
@@ -91,7 +93,7 @@ func (p *publisher) setNetInfo(info *tailcfg.NetInfo) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.latency = info.DERPLatency
+	p.info, p.latency = info, info.DERPLatency
 	p.changedLocked()
 }
 
@@ -113,6 +115,7 @@ func (p *publisher) setStatus(s *wgengine.Status, err error) {
 	slices.SortFunc(endpoints, strings.Compare)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.public = publicAddresses(s.LocalAddrs)
 	if !slices.Equal(p.endpoints, endpoints) {
 		p.endpoints = endpoints
 		p.changedLocked()

@@ -99,6 +99,10 @@ func (s *ipStack) inbound(p *packet.Parsed, _ *tstun.Wrapper, g *gro.GRO) (filte
 	if d == nil || !s.isLocal(p.Dst.Addr()) {
 		return filter.DropSilently, g
 	}
+	if p.IPProto == ipproto.Fragment {
+		// It names no ports; those of another packet are still there.
+		p.Src, p.Dst = netip.AddrPortFrom(p.Src.Addr(), 0), netip.AddrPortFrom(p.Dst.Addr(), 0)
+	}
 	s.n.count(p.IPProto, p.Dst, p.Src, 1, len(p.Buffer()), true)
 	if isFragment(p.Buffer()) {
 		s.deliverFragment(*d, p.Buffer())

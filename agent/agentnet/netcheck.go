@@ -1,6 +1,7 @@
 package agentnet
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 
@@ -23,10 +24,19 @@ type NetInfo struct {
 }
 
 type severity struct {
-	Severity  string   `json:"severity"`
-	Warnings  []string `json:"warnings"`
-	Dismissed bool     `json:"dismissed"`
+	Severity  string    `json:"severity"`
+	Warnings  []warning `json:"warnings"`
+	Dismissed bool      `json:"dismissed"`
 }
+
+type warning struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// smallMTU is what a packet of the tunnel needs; clients warn below it (contract
+// tailnet.md section 7.1).
+const smallMTU = 1378
 
 type netInterface struct {
 	Name      string   `json:"name"`
@@ -41,15 +51,22 @@ func serveNetcheck(w http.ResponseWriter, netcheck func() NetInfo) {
 	if netcheck != nil {
 		info = netcheck()
 	}
-	ok := severity{Severity: "ok"}
+	list := interfaces()
+	links := severity{Severity: "ok"}
+	for _, i := range list {
+		if i.MTU > 0 && i.MTU < smallMTU {
+			links.Severity = "warning"
+			links.Warnings = append(links.Warnings, warning{"EIF01", fmt.Sprintf("Network interface %s has the MTU %d, less than %d: direct connections may be slow.", i.Name, i.MTU, smallMTU)})
+		}
+	}
 	wire.WriteJSON(w, http.StatusOK, struct {
 		severity
 		NetInfo    NetInfo `json:"net_info"`
 		Interfaces any     `json:"interfaces"`
-	}{ok, info, struct {
+	}{severity{Severity: links.Severity}, info, struct {
 		severity
 		Interfaces []netInterface `json:"interfaces"`
-	}{ok, interfaces()}})
+	}{links, list}})
 }
 
 // interfaces lists those that are up and have an address beyond the link.

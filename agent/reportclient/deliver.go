@@ -104,7 +104,8 @@ func (d *delivery) call(ctx context.Context, s sender) (sent bool, due time.Time
 	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	sent, due, err = s.next(callCtx, d.api)
-	if err == nil || s.drop == nil {
+	if err == nil || s.drop == nil || callCtx.Err() != nil {
+		// A server that does not answer has refused nothing.
 		return sent, due, err
 	}
 	if !wire.IsUnimplemented(err) {

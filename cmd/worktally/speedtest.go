@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -32,10 +33,12 @@ func (c speedtestCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	ping, err := conn.Ping(p.ctx)
-	if err != nil {
-		return err
+	ctx, cancel := context.WithTimeout(p.ctx, 5*time.Second)
+	defer cancel()
+	path := "the path is unknown"
+	if ping, err := conn.Ping(ctx); err == nil {
+		path = via(ping)
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s: %.1f Mbit/s (%d bytes in %s, %s)\n", c.Direction, s.MbitPerSecond(), s.Bytes, s.Duration.Round(time.Millisecond), via(ping))
+	_, err = fmt.Fprintf(p.stdout, "%s: %.1f Mbit/s (%d bytes in %s, %s)\n", c.Direction, s.MbitPerSecond(), s.Bytes, s.Duration.Round(time.Millisecond), path)
 	return err
 }
