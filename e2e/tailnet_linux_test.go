@@ -196,20 +196,12 @@ func TestTailnet_KilledClientIsForgotten_A05(t *testing.T) {
 }
 
 // TestTailnet_SmallMTU_A06: a network whose packets are smaller than those of the
-// tunnel is slower, and works.
+// tunnel works, and is not slow.
 func TestTailnet_SmallMTU_A06(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, false)
 	l.in("agent", "ip", "link", "set", "eth0", "mtu", "1280")
-	l.in("client", "ip", "link", "set", "eth0", "mtu", "1280")
-	l.startServer()
-	l.startAgent()
-	l.awaitPath("p2p via 10.77.0.2:")
-	began := time.Now()
-	if err := l.download(2 << 20); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("2 MiB took %s", time.Since(began))
+	l.checkSmallMTU()
 }
 
 // TestTailnet_SmallMTUBehindARouter_A07: only the router knows that the packets
@@ -218,13 +210,25 @@ func TestTailnet_SmallMTUBehindARouter_A07(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, true)
 	l.in("router", "ip", "link", "set", "inside", "mtu", "1280")
+	l.checkSmallMTU()
+}
+
+// checkSmallMTU downloads something to a client behind a narrow link. Bursts that
+// the system refuses to cut would make it take minutes.
+func (l *lab) checkSmallMTU() {
+	l.t.Helper()
 	l.in("client", "ip", "link", "set", "eth0", "mtu", "1280")
 	l.startServer()
 	l.startAgent()
 	l.awaitPath("p2p via 10.77.0.2:")
-	began := time.Now()
-	if err := l.download(2 << 20); err != nil {
-		t.Fatal(err)
+	done := make(chan error, 1)
+	go func() { done <- l.download(2 << 20) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			l.t.Fatal(err)
+		}
+	case <-time.After(time.Minute):
+		l.t.Fatal("2 MiB are under way for a minute")
 	}
-	t.Logf("2 MiB took %s", time.Since(began))
 }
