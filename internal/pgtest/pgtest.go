@@ -65,6 +65,13 @@ func (c *Cluster) Main(m *testing.M) {
 	os.Exit(code)
 }
 
+// OnBoth runs a test on an empty database of each kind that a server can have.
+func (c *Cluster) OnBoth(t *testing.T, test func(t *testing.T, dsn string)) {
+	t.Helper()
+	t.Run("SQLite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "dir", "test.db")) })
+	t.Run("PostgreSQL", func(t *testing.T) { test(t, c.DSN(t)) })
+}
+
 // DSN starts the server if this is the first call and returns the URL of a new,
 // empty database. Without PostgreSQL the test is skipped, or fails in CI.
 func (c *Cluster) DSN(t testing.TB) string {

@@ -19,12 +19,6 @@ var cluster pgtest.Cluster
 
 func TestMain(m *testing.M) { cluster.Main(m) }
 
-// onBoth runs a test on both databases.
-func onBoth(t *testing.T, test func(t *testing.T, dsn string)) {
-	t.Run("SQLite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "dir", "test.db")) })
-	t.Run("PostgreSQL", func(t *testing.T) { test(t, cluster.DSN(t)) })
-}
-
 func open(t *testing.T, dsn string) *DB {
 	t.Helper()
 	db, err := Open(t.Context(), dsn)
@@ -36,7 +30,7 @@ func open(t *testing.T, dsn string) *DB {
 }
 
 func TestDB_PlaceholdersAndTypes(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		db := open(t, dsn)
 		if err := db.Migrate(t.Context(), "x", fstest.MapFS{"0001_a.sql": {Data: []byte(
 			`CREATE TABLE things (id TEXT PRIMARY KEY, n BIGINT NOT NULL, b {{blob}} NOT NULL);
@@ -72,7 +66,7 @@ func TestDB_PlaceholdersAndTypes(t *testing.T) {
 }
 
 func TestDB_WriteRollsBackOnError(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		db := open(t, dsn)
 		boom := errors.New("boom")
 		err := db.Write(t.Context(), func(tx *sql.Tx) error {
@@ -91,7 +85,7 @@ func TestDB_WriteRollsBackOnError(t *testing.T) {
 }
 
 func TestDB_ConcurrentWritesAllCount(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		first, second := open(t, dsn), open(t, dsn) // as two processes
 		if err := first.Migrate(t.Context(), "x", fstest.MapFS{"0001_a.sql": {Data: []byte(
 			`CREATE TABLE counter (n BIGINT NOT NULL); INSERT INTO counter (n) VALUES (0)`)}}); err != nil {
@@ -125,7 +119,7 @@ func TestDB_ConcurrentWritesAllCount(t *testing.T) {
 func TestDB_Migrate(t *testing.T) {
 	one := fstest.MapFS{"0001_a.sql": {Data: []byte(`CREATE TABLE a (id TEXT)`)}}
 	two := fstest.MapFS{"0001_a.sql": one["0001_a.sql"], "0002_b.sql": {Data: []byte(`CREATE TABLE b (id TEXT)`)}}
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		db := open(t, dsn)
 		ctx := t.Context()
 		for _, files := range []fstest.MapFS{one, one, two, two} { // twice: nothing to do
@@ -151,7 +145,7 @@ func TestDB_Migrate(t *testing.T) {
 }
 
 func TestDB_MigrateFromSeveralProcesses(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		files := fstest.MapFS{"0001_a.sql": {Data: []byte(`CREATE TABLE a (id TEXT)`)}}
 		dbs := []*DB{open(t, dsn), open(t, dsn), open(t, dsn)}
 		var group sync.WaitGroup
@@ -219,7 +213,7 @@ func TestOpen_SQLiteFileIsPrivate(t *testing.T) {
 // TestListen: what was committed is heard, what was not is not, and the end of the
 // context ends it.
 func TestListen(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		db := open(t, dsn)
 		ctx, cancel := context.WithCancel(t.Context())
 		heard, ended := make(chan struct{}, 10), make(chan error, 1)

@@ -41,8 +41,7 @@ type world struct {
 }
 
 func onBoth(t *testing.T, test func(w *world)) {
-	t.Run("SQLite", func(t *testing.T) { test(newWorld(t, filepath.Join(t.TempDir(), "test.db"))) })
-	t.Run("PostgreSQL", func(t *testing.T) { test(newWorld(t, cluster.DSN(t))) })
+	cluster.OnBoth(t, func(t *testing.T, dsn string) { test(newWorld(t, dsn)) })
 }
 
 func newWorld(t *testing.T, dsn string) *world {

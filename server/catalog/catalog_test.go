@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"errors"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -36,8 +35,7 @@ type fixture struct {
 
 // onBoth runs a test on both databases.
 func onBoth(t *testing.T, test func(t *testing.T, f *fixture)) {
-	t.Run("SQLite", func(t *testing.T) { test(t, newFixture(t, filepath.Join(t.TempDir(), "test.db"))) })
-	t.Run("PostgreSQL", func(t *testing.T) { test(t, newFixture(t, cluster.DSN(t))) })
+	cluster.OnBoth(t, func(t *testing.T, dsn string) { test(t, newFixture(t, dsn)) })
 }
 
 const smallSpec = `

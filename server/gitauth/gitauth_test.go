@@ -49,8 +49,7 @@ type world struct {
 }
 
 func onBoth(t *testing.T, kind string, test func(w *world)) {
-	t.Run("SQLite", func(t *testing.T) { test(newWorld(t, kind, filepath.Join(t.TempDir(), "test.db"))) })
-	t.Run("PostgreSQL", func(t *testing.T) { test(newWorld(t, kind, cluster.DSN(t))) })
+	cluster.OnBoth(t, func(t *testing.T, dsn string) { test(newWorld(t, kind, dsn)) })
 }
 
 var testKey = []byte(strings.Repeat("k", KeySize))

@@ -26,12 +26,6 @@ var cluster pgtest.Cluster
 
 func TestMain(m *testing.M) { cluster.Main(m) }
 
-// onBoth runs a test on both databases.
-func onBoth(t *testing.T, test func(t *testing.T, dsn string)) {
-	t.Run("SQLite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "test.db")) })
-	t.Run("PostgreSQL", func(t *testing.T) { test(t, cluster.DSN(t)) })
-}
-
 // running is a ledger whose writer runs.
 type running struct {
 	*Ledger
@@ -178,7 +172,7 @@ func (r *running) loaded() Latest {
 }
 
 func TestLedger_TotalsAndResends(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		r := start(t, dsn, Options{})
 		out := r.commit(submission(t0, window(epoch1, 1, 10, 0)))
 		wantRefused(t, out, "")
@@ -209,7 +203,7 @@ func TestLedger_TotalsAndResends(t *testing.T) {
 }
 
 func TestLedger_Refusals(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		reg := prometheus.NewRegistry()
 		r := start(t, dsn, Options{Registerer: reg})
 		r.commit(submission(t0, window(epoch1, 10, 10, 5)))
@@ -261,7 +255,7 @@ func TestLedger_Refusals(t *testing.T) {
 }
 
 func TestLedger_SeriesComeAndGo(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		r := start(t, dsn, Options{})
 		r.commit(submission(t0, window(epoch1, 1, 10, 5)))
 		r.commit(submission(t0.Add(30*time.Second), window(epoch1, 2, 11)))              // b is not reported
@@ -273,7 +267,7 @@ func TestLedger_SeriesComeAndGo(t *testing.T) {
 }
 
 func TestLedger_EpochsAddUp(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		r := start(t, dsn, Options{})
 		at := t0
 		next := func(s Submission) Outcome { at = at.Add(30 * time.Second); s.Arrival = at; return r.commit(s) }
@@ -306,7 +300,7 @@ func TestLedger_EpochsAddUp(t *testing.T) {
 }
 
 func TestLedger_EpochsAreBounded(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		r := start(t, dsn, Options{})
 		ids := make([]uuid.UUID, 2*maxEpochs+maxClosedEpochs)
 		for i := range ids {
@@ -331,7 +325,7 @@ func TestLedger_EpochsAreBounded(t *testing.T) {
 }
 
 func TestLedger_OlderSessionDeliversTotalsOnly(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		r := start(t, dsn, Options{})
 		r.commit(submission(t0, window(epoch1, 1, 10)))
 		s := submission(t0.Add(30*time.Second), window(epoch1, 2, 20))
@@ -345,7 +339,7 @@ func TestLedger_OlderSessionDeliversTotalsOnly(t *testing.T) {
 }
 
 func TestLedger_TimesAreClamped(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		r := start(t, dsn, Options{})
 		out := r.commit(submission(t0, window(epoch1, 1, 1)))
 		if !out.Latest.End.Equal(t0) || out.Latest.Length != 30*time.Second {
@@ -371,7 +365,7 @@ func TestLedger_TimesAreClamped(t *testing.T) {
 }
 
 func TestLedger_RecentWindowsAreTheNewestOnes(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		r := start(t, dsn, Options{})
 		var out Outcome
 		for i := range 5 {
@@ -395,7 +389,7 @@ func TestLedger_RecentWindowsAreTheNewestOnes(t *testing.T) {
 }
 
 func TestLedger_History(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		r := start(t, dsn, Options{})
 		at := t0.Add(58 * time.Minute)
 		// Five minutes of use over an hour's end, in windows of 30 s.
@@ -441,7 +435,7 @@ func TestLedger_History(t *testing.T) {
 }
 
 func TestLedger_StockAgents(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		r := start(t, dsn, Options{})
 		at := t0
 		report := func(deltas, counters []float64) Outcome {
@@ -502,7 +496,7 @@ func TestLedger_StockAgents(t *testing.T) {
 }
 
 func TestLedger_ForgetWorkspace(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		r := start(t, dsn, Options{})
 		r.commit(submission(t0, window(epoch1, 1, 10)))
 		other := submission(t0, window(epoch1, 1, 10))
@@ -527,7 +521,7 @@ func TestLedger_ForgetWorkspace(t *testing.T) {
 }
 
 func TestLedger_OneBadSubmissionFailsAlone(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		db, err := sqldb.Open(t.Context(), dsn)
 		if err != nil {
 			t.Fatal(err)
@@ -554,7 +548,7 @@ func TestLedger_OneBadSubmissionFailsAlone(t *testing.T) {
 }
 
 func TestLedger_GroupsShareTransactions(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		db, err := sqldb.Open(t.Context(), dsn)
 		if err != nil {
 			t.Fatal(err)

@@ -169,7 +169,7 @@ func (m *model) check(t *rapid.T) {
 // database, with resends, reorders, copies in flight at once, new epochs and
 // restarts, and compares every total with what was counted.
 func TestLedger_ModelTotalsAreExact(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		n := 0
 		rapid.Check(t, func(rt *rapid.T) {
 			n++

@@ -3,7 +3,6 @@ package rollup
 import (
 	"bytes"
 	"context"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -49,10 +48,7 @@ type fixture struct {
 
 // onBoth runs a test on both databases.
 func onBoth(t *testing.T, test func(t *testing.T, f *fixture)) {
-	t.Run("SQLite", func(t *testing.T) {
-		test(t, newFixture(t, filepath.Join(t.TempDir(), "test.db"), exposition.NewTable()))
-	})
-	t.Run("PostgreSQL", func(t *testing.T) { test(t, newFixture(t, cluster.DSN(t), exposition.NewTable())) })
+	cluster.OnBoth(t, func(t *testing.T, dsn string) { test(t, newFixture(t, dsn, exposition.NewTable())) })
 }
 
 func newFixture(t *testing.T, dsn string, table *exposition.Table) *fixture {
