@@ -7,9 +7,14 @@ import (
 	"tailscale.com/control/controlknobs"
 )
 
-// wireMTU is what a packet of the tunnel needs below it: 1280 bytes, 32 of
-// WireGuard, 8 of UDP, 40 of IPv6.
-const wireMTU = 1280 + 32 + 8 + 40
+// wireMTU returns what a packet of the tunnel needs on the way to an address: 1280
+// bytes, 32 of WireGuard, 8 of UDP, 20 of IPv4 or 40 of IPv6.
+func wireMTU(remote netip.Addr) int {
+	if remote.Unmap().Is4() {
+		return 1280 + 32 + 8 + 20
+	}
+	return 1280 + 32 + 8 + 40
+}
 
 // width keeps bursts whole where a path is too narrow for the tunnel's packets.
 // The system would cut bursts into packets (UDP segmentation offload), but refuses
@@ -32,7 +37,8 @@ func (w *width) check(remote netip.AddrPort) {
 		return
 	}
 	mtu, err := pathMTU(remote)
-	if err != nil || mtu >= wireMTU {
+	want := wireMTU(remote.Addr())
+	if err != nil || mtu >= want {
 		return
 	}
 	w.mu.Lock()
@@ -40,7 +46,7 @@ func (w *width) check(remote netip.AddrPort) {
 	if w.closed || w.knobs.DisableUDPGSO.Swap(true) {
 		return
 	}
-	w.n.log.Info("a direct path is too narrow for segmentation offload, which is off from now on", "remote", remote.String(), "mtu", mtu, "wanted", wireMTU)
+	w.n.log.Info("a direct path is too narrow for segmentation offload, which is off from now on", "remote", remote.String(), "mtu", mtu, "wanted", want)
 	w.work.Go(w.n.sock.Rebind)
 }
 
