@@ -15,15 +15,7 @@ import (
 func TestDefect10_7_ThreeReplicas(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.Env = append(w.Env, "WORKTALLY_DATABASE_URL="+postgres.DSN(t))
-	secrets := w.write("secrets-key", strings.Repeat("k", 32))
-	w.startServer("--state-dir", w.Path("replica-0"), "--secrets-key-file", secrets)
-	replicas := []*stack.Server{w.server}
-	for i := 1; i < 3; i++ {
-		r, err := w.StartServer(t.Context(), interval, "--state-dir", w.Path(fmt.Sprint("replica-", i)), "--secrets-key-file", secrets)
-		w.must(err)
-		replicas = append(replicas, r)
-	}
+	replicas := w.startReplicas(3)
 	w.apply(spec("ws", ""))
 	network := newCutter(t, replicas[0].Address)
 	var err error
@@ -44,6 +36,48 @@ func TestDefect10_7_ThreeReplicas(t *testing.T) {
 	w.must(replicas[2].Start(t.Context()))
 	w.must(w.onlyOn(t.Context(), replicas, 1))
 	h.end(w)
+}
+
+// startReplicas starts servers on one database; the first is the world's.
+func (w *world) startReplicas(n int) []*stack.Server {
+	w.t.Helper()
+	w.Env = append(w.Env, "WORKTALLY_DATABASE_URL="+postgres.DSN(w.t))
+	secrets := w.write("secrets-key", strings.Repeat("k", 32))
+	w.startServer("--state-dir", w.Path("replica-0"), "--secrets-key-file", secrets)
+	replicas := []*stack.Server{w.server}
+	for i := 1; i < n; i++ {
+		r, err := w.StartServer(w.t.Context(), interval, "--state-dir", w.Path(fmt.Sprint("replica-", i)), "--secrets-key-file", secrets)
+		w.must(err)
+		replicas = append(replicas, r)
+	}
+	return replicas
+}
+
+// TestReplicas_ChangeOnAnother: a workspace that is renamed or deleted on one server
+// loses its old series on the one that has its agent, at once, and its agent the
+// right to be there.
+func TestReplicas_ChangeOnAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	other := w.startReplicas(2)[1]
+	w.apply(spec("ws", ""))
+	w.startAgent()
+	shown := func(name string) func(stack.Page) bool {
+		return func(p stack.Page) bool { return p.Has(sshGauge, `workspace_name="`+name+`"`) }
+	}
+	w.awaitPage(patience, "the agent is shown", shown("ws"))
+	var list []struct{ ID string }
+	w.must(w.api("GET", "workspaces", &list))
+	file := w.write("rename.json", `{"workspace": {"id": "`+list[0].ID+`", "owner": "admin", "name": "renamed"}}`)
+	_, err := other.CLI(t.Context(), "import", file)
+	w.must(err)
+	w.awaitPage(slack, "the old name is gone", func(p stack.Page) bool { return !shown("ws")(p) })
+	w.awaitPage(patience, "the agent is shown under its new name", shown("renamed"))
+	_, err = other.CLI(t.Context(), "workspace", "delete", "renamed")
+	w.must(err)
+	w.awaitPage(slack, "a deleted workspace is gone", func(p stack.Page) bool {
+		return !p.Has(sshGauge) && !p.Has("coderd_agents_up") && p.Sum("worktally_agent_sessions") == 0
+	})
 }
 
 // onlyOn checks that the agent and its session are on the page of one replica, and

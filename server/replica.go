@@ -4,13 +4,21 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"slices"
+	"time"
 
 	"github.com/worktally/worktally/internal/sqldb"
+	"github.com/worktally/worktally/server/catalog"
+	"github.com/worktally/worktally/server/controlapi"
 )
 
 // replicaKeyFile makes a server the same replica after a restart, so that it goes on
 // showing the agents that report to it.
 const replicaKeyFile = "replica-id"
+
+// tellTimeout bounds how long a change of a workspace waits for a database that has
+// just stored it.
+const tellTimeout = 5 * time.Second
 
 // nameReplica names this server among those that share its database. The only one
 // has no name.
@@ -30,8 +38,46 @@ func (s *Server) nameReplica() error {
 	return nil
 }
 
-// watchReplicas hands agents over to other replicas as soon as these have them.
+// watchReplicas hands agents over to other replicas as soon as these have them, and
+// ends here what they have changed.
 func (s *Server) watchReplicas(ctx context.Context) error {
-	s.catalog.WatchSessions(ctx, s.publisher.AgentChanged)
+	s.catalog.WatchReplicas(ctx, s.publisher.AgentChanged, func(n catalog.WorkspaceNotice) {
+		s.endOld(n)
+		s.people.ChangedElsewhere(n.Deleted, n.Agents, n.Revoked)
+	})
 	return nil
+}
+
+// endOld ends what belonged to the old state of a workspace here: series end, and
+// agents connect again with what is valid now.
+func (s *Server) endOld(n catalog.WorkspaceNotice) {
+	s.publisher.WorkspaceChanged(n.Workspace)
+	s.rollup.Changed()
+	s.coordinator.End(n.Revoked...) // clients are cut off at once
+	for _, id := range slices.Concat(n.Revoked, n.Agents) {
+		s.agents.Drop(id)
+	}
+}
+
+// workspaceChanged ends what belonged to the old state of a workspace at once, on all
+// replicas.
+func (s *Server) workspaceChanged(c controlapi.Change) {
+	n := catalog.WorkspaceNotice{Workspace: c.Workspace.ID, Revoked: c.Revoked, Deleted: c.Deleted}
+	for _, agent := range c.Workspace.Agents {
+		n.Agents = append(n.Agents, agent.ID)
+	}
+	s.endOld(n)
+	// The change was made, whether or not its caller is still there. Whom it does not
+	// reach shows the old state until the agent connects again.
+	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
+	defer cancel()
+	if err := s.catalog.TellOfWorkspace(ctx, n); err != nil {
+		s.log.Error("tell other replicas of a change", "workspace", c.Workspace.Name, "err", err)
+	}
+	if c.Deleted {
+		// What is left in the ledger costs only space.
+		if err := s.ledger.ForgetWorkspace(context.Background(), c.Workspace.ID); err != nil {
+			s.log.Warn("forget the reports of a deleted workspace", "workspace", c.Workspace.Name, "err", err)
+		}
+	}
 }

@@ -381,26 +381,6 @@ func readKey(path string) ([]byte, error) {
 	return key, nil
 }
 
-// workspaceChanged ends what belonged to the old state of a workspace at once:
-// series end, and agents connect again with what is valid now.
-func (s *Server) workspaceChanged(c controlapi.Change) {
-	s.publisher.WorkspaceChanged(c.Workspace.ID)
-	s.rollup.Changed()
-	s.coordinator.End(c.Revoked...) // clients are cut off at once
-	for _, id := range c.Revoked {
-		s.agents.Drop(id)
-	}
-	for _, agent := range c.Workspace.Agents {
-		s.agents.Drop(agent.ID)
-	}
-	if c.Deleted {
-		// The change was made; what is left in the ledger costs only space.
-		if err := s.ledger.ForgetWorkspace(context.Background(), c.Workspace.ID); err != nil {
-			s.log.Warn("forget the reports of a deleted workspace", "workspace", c.Workspace.Name, "err", err)
-		}
-	}
-}
-
 // HTTPAddr is the address for agents and people.
 func (s *Server) HTTPAddr() string { return s.http.Addr().String() }
 

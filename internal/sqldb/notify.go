@@ -12,20 +12,20 @@ import (
 )
 
 // Notify tells everybody who listens to the channel, in this process and in others,
-// once the transaction is committed. On SQLite, which one process has for itself, it
-// does nothing.
-func (d *DB) Notify(ctx context.Context, tx *sql.Tx, channel string) error {
+// once the transaction is committed. The message has less than 8000 bytes. On SQLite,
+// which one process has for itself, it does nothing.
+func (d *DB) Notify(ctx context.Context, tx *sql.Tx, channel, message string) error {
 	if d.dialect != PostgreSQL {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, `SELECT pg_notify($1, '')`, channel)
+	_, err := tx.ExecContext(ctx, `SELECT pg_notify($1, $2)`, channel, message)
 	return err
 }
 
-// Listen calls heard after every Notify, and once when it begins, because something
-// may have been said before. It holds a connection of its own, and returns when the
+// Listen calls heard with the message of every Notify, and once with "" when it
+// begins, because something may have been said before. It holds a connection of its own, and returns when the
 // context ends (nil) or the connection breaks. On SQLite it waits for the context.
-func (d *DB) Listen(ctx context.Context, channel string, heard func()) error {
+func (d *DB) Listen(ctx context.Context, channel string, heard func(message string)) error {
 	if d.dialect != PostgreSQL {
 		<-ctx.Done()
 		return nil
@@ -37,12 +37,14 @@ func (d *DB) Listen(ctx context.Context, channel string, heard func()) error {
 			if _, err := pg.Exec(ctx, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
 				return err
 			}
-			for {
-				heard()
-				if _, err := pg.WaitForNotification(ctx); err != nil {
+			for message := ""; ; {
+				heard(message)
+				n, err := pg.WaitForNotification(ctx)
+				if err != nil {
 					// Nobody else may have a connection that listens.
 					return errors.Join(err, driver.ErrBadConn)
 				}
+				message = n.Payload
 			}
 		})
 		_ = conn.Close() // it is broken

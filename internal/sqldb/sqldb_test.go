@@ -216,20 +216,24 @@ func TestListen(t *testing.T) {
 	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		db := open(t, dsn)
 		ctx, cancel := context.WithCancel(t.Context())
-		heard, ended := make(chan struct{}, 10), make(chan error, 1)
-		go func() { ended <- db.Listen(ctx, "some channel", func() { heard <- struct{}{} }) }()
+		heard, ended := make(chan string, 10), make(chan error, 1)
+		go func() { ended <- db.Listen(ctx, "some channel", func(message string) { heard <- message }) }()
 		if db.Dialect() == PostgreSQL {
-			<-heard // it listens
+			if m := <-heard; m != "" { // it listens
+				t.Errorf("at first %q was heard", m)
+			}
 		}
 		failed := errors.New("no")
-		if err := db.Write(ctx, func(tx *sql.Tx) error { return errors.Join(db.Notify(ctx, tx, "some channel"), failed) }); !errors.Is(err, failed) {
+		if err := db.Write(ctx, func(tx *sql.Tx) error { return errors.Join(db.Notify(ctx, tx, "some channel", "not this"), failed) }); !errors.Is(err, failed) {
 			t.Fatal(err)
 		}
-		if err := db.Write(ctx, func(tx *sql.Tx) error { return db.Notify(ctx, tx, "some channel") }); err != nil {
+		if err := db.Write(ctx, func(tx *sql.Tx) error { return db.Notify(ctx, tx, "some channel", "a 'message'") }); err != nil {
 			t.Fatal(err)
 		}
 		if db.Dialect() == PostgreSQL {
-			<-heard
+			if m := <-heard; m != "a 'message'" {
+				t.Errorf("heard %q", m)
+			}
 		}
 		cancel()
 		if err := <-ended; err != nil {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/worktally/worktally/internal/retry"
 	"github.com/worktally/worktally/internal/sqldb"
 	"github.com/worktally/worktally/wire/agentpb"
 )
@@ -28,29 +27,12 @@ func (c *Catalog) SetConnected(ctx context.Context, agentID uuid.UUID, apiVersio
 		res, err := tx.ExecContext(ctx, `UPDATE catalog_states SET api_version = $2, last_connected_at = $3, disconnected_at = 0,
 			first_connected_at = CASE WHEN first_connected_at = 0 THEN $3 ELSE first_connected_at END, replica = $4 WHERE agent_id = $1`,
 			agentID, cut(clean(apiVersion), maxText), sqldb.Micros(at), c.replica)
-		return errors.Join(oneRow(res, err), c.db.Notify(ctx, tx, sessionsChannel))
+		return errors.Join(oneRow(res, err), c.db.Notify(ctx, tx, replicasChannel, ""))
 	})
 	if err != nil {
 		return fmt.Errorf("note the session of agent %s: %w", agentID, err)
 	}
 	return nil
-}
-
-// sessionsChannel is where servers tell each other that a session began.
-const sessionsChannel = "worktally_sessions"
-
-// WatchSessions calls began after sessions began on any server, until the context
-// ends.
-func (c *Catalog) WatchSessions(ctx context.Context, began func()) {
-	delay := retry.New(100*time.Millisecond, 10*time.Second)
-	quiet := retry.NewLog(c.log, "hear of sessions on other servers")
-	for ctx.Err() == nil {
-		err := c.db.Listen(ctx, sessionsChannel, func() { quiet.Succeeded(); delay.Reset(); began() })
-		if err != nil {
-			quiet.Failed(err)
-		}
-		_ = delay.Wait(ctx) // the loop sees the end
-	}
 }
 
 // touchChunk is how many agents one statement of Heartbeat covers.

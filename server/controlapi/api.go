@@ -165,12 +165,28 @@ func (a *API) Close() { a.sessions.close() }
 // changed tells everybody of a change of a workspace. Sessions with agents that
 // are gone end.
 func (a *API) changed(c Change) {
-	gone := slices.DeleteFunc(slices.Clone(c.Revoked), func(id uuid.UUID) bool {
-		return !c.Deleted && slices.ContainsFunc(c.Workspace.Agents, func(agent catalog.Agent) bool { return agent.ID == id })
-	})
-	a.sessions.revokeAgents(gone)
+	agents := make([]uuid.UUID, 0, len(c.Workspace.Agents))
+	for _, agent := range c.Workspace.Agents {
+		agents = append(agents, agent.ID)
+	}
+	a.revokeGone(c.Deleted, agents, c.Revoked)
 	a.o.OnChange(c)
 	a.sessions.signal()
+}
+
+// ChangedElsewhere is for a change of a workspace that another server on the database
+// made: agents are those that the workspace has, revoked those whose tokens are no
+// longer valid. Options.OnChange is not called.
+func (a *API) ChangedElsewhere(deleted bool, agents, revoked []uuid.UUID) {
+	a.revokeGone(deleted, agents, revoked)
+	a.sessions.signal()
+}
+
+// revokeGone ends the sessions with agents that are gone, not only their tokens.
+func (a *API) revokeGone(deleted bool, agents, revoked []uuid.UUID) {
+	a.sessions.revokeAgents(slices.DeleteFunc(slices.Clone(revoked), func(id uuid.UUID) bool {
+		return !deleted && slices.Contains(agents, id)
+	}))
 }
 
 // recorder notes the patterns that it registers.
