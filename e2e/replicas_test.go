@@ -84,6 +84,7 @@ func TestReplicas_ChangeOnAnother(t *testing.T) {
 // what is the deployment's on all.
 func (w *world) onlyOn(ctx context.Context, replicas []*stack.Server, at int) error {
 	var bytes []float64
+	nodes := make(map[string]bool)
 	for i, r := range replicas {
 		own, err := stack.ReadPath(ctx, r.Page, "/metrics/replica")
 		if err != nil {
@@ -103,7 +104,15 @@ func (w *world) onlyOn(ctx context.Context, replicas []*stack.Server, at int) er
 		if all.Has(sshGauge) || all.Sum("coderd_agents_up") != 1 || all.Sum("coderd_agents_connections", `status="connected"`) != 1 {
 			return fmt.Errorf("replica %d: %v agents are up, %v connected", i, all.Sum("coderd_agents_up"), all.Sum("coderd_agents_connections", `status="connected"`))
 		}
+		for key := range all {
+			if strings.HasPrefix(key, "coderd_agents_connections{") {
+				nodes[key] = true
+			}
+		}
 		bytes = append(bytes, all.Sum("worktally_workspace_sessions_total"))
+	}
+	if len(nodes) != 1 || strings.Contains(fmt.Sprint(nodes), `tailnet_node="unknown"`) {
+		return fmt.Errorf("the replicas say of the agent: %v", nodes)
 	}
 	for _, b := range bytes {
 		if b != bytes[0] {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/worktally/worktally/internal/sqldb"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/controlapi"
@@ -46,6 +48,14 @@ func (s *Server) watchReplicas(ctx context.Context) error {
 		s.people.ChangedElsewhere(n.Deleted, n.Agents, n.Revoked)
 	})
 	return nil
+}
+
+// announceNodes returns what tells other replicas of nodes, nil if there are none.
+func (s *Server) announceNodes() func(context.Context, map[uuid.UUID]string) error {
+	if s.replica == "" {
+		return nil
+	}
+	return s.catalog.SetTailnetNodes
 }
 
 // endOld ends what belonged to the old state of a workspace here: series end, and

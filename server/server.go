@@ -170,7 +170,7 @@ func (s *Server) assemble() (err error) {
 		CollectAgentStats: s.o.Prometheus.CollectAgentStats, ByteWindow: s.o.Prometheus.ByteWindow,
 		Own: s.fill, Deployment: func() []*exposition.Row { return append(s.rollup.Rows(), s.peopleRow(table)) },
 		Node: s.coordinator.Node, RelayMap: s.relays, HeartbeatTimeout: 2 * s.o.AgentPingInterval,
-		Registerer: s.registry, Labels: s.o.Prometheus.Labels, Replica: s.replica,
+		Registerer: s.registry, Labels: s.o.Prometheus.Labels, Replica: s.replica, Announce: s.announceNodes(),
 	})
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 )
 
 const stateColumns = `s.api_version, s.version, s.expanded_directory, s.subsystems, s.lifecycle, s.lifecycle_changed_at,
-	s.started_at, s.ready_at, s.first_connected_at, s.last_connected_at, s.disconnected_at, s.logs_overflowed, s.replica`
+	s.started_at, s.ready_at, s.first_connected_at, s.last_connected_at, s.disconnected_at, s.logs_overflowed, s.replica, s.tailnet_node`
 
 // stateRow is the stored form of an AgentState.
 type stateRow struct {
@@ -23,7 +23,7 @@ type stateRow struct {
 
 func (r *stateRow) targets() []any {
 	return []any{&r.out.APIVersion, &r.out.Version, &r.out.ExpandedDirectory, &r.subsystems, &r.out.Lifecycle,
-		&r.changed, &r.started, &r.ready, &r.first, &r.last, &r.disconnected, &r.out.LogsOverflowed, &r.out.Replica}
+		&r.changed, &r.started, &r.ready, &r.first, &r.last, &r.disconnected, &r.out.LogsOverflowed, &r.out.Replica, &r.out.TailnetNode}
 }
 
 func (r *stateRow) state() (AgentState, error) {

@@ -1,10 +1,13 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,6 +48,31 @@ func (c *Catalog) TellOfWorkspace(ctx context.Context, n WorkspaceNotice) error 
 	err = c.db.Write(ctx, func(tx *sql.Tx) error { return c.db.Notify(ctx, tx, replicasChannel, string(message)) })
 	if err != nil {
 		return fmt.Errorf("tell other servers of workspace %s: %w", n.Workspace, err)
+	}
+	return nil
+}
+
+// SetTailnetNodes notes what this server shows of the nodes that agents announced to
+// it, for the other servers, all in one transaction. Agents that are gone, or with
+// another server, are skipped.
+func (c *Catalog) SetTailnetNodes(ctx context.Context, nodes map[uuid.UUID]string) error {
+	// One order for all, so that two servers do not wait for each other in a circle.
+	ids := slices.SortedFunc(maps.Keys(nodes), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	err := c.db.Write(ctx, func(tx *sql.Tx) error {
+		stmt, err := tx.PrepareContext(ctx, `UPDATE catalog_states SET tailnet_node = $2 WHERE agent_id = $1 AND replica = $3`)
+		if err != nil {
+			return err
+		}
+		defer stmt.Close()
+		for _, id := range ids {
+			if _, err := stmt.ExecContext(ctx, id, nodes[id], c.replica); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("note the nodes of agents: %w", err)
 	}
 	return nil
 }

@@ -70,6 +70,9 @@ type AgentState struct {
 	LogsOverflowed     bool
 	// Replica is the server that holds, or held, the newest session.
 	Replica string
+	// TailnetNode is what that server shows of the node that the agent announced to
+	// it; empty if there is none.
+	TailnetNode string
 }
 
 // Identity is everything about the owner of an agent token that a session and

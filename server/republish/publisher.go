@@ -55,6 +55,9 @@ type Options struct {
 	// Node returns the node that an agent announced on the tailnet, nil if there is
 	// none. Nil means that none is ever known.
 	Node func(agentID uuid.UUID) *tailnetpb.Node
+	// Announce tells the other servers what this one shows of nodes: they show the
+	// same. Nil means that there are no others.
+	Announce func(ctx context.Context, nodes map[uuid.UUID]string) error
 	// RelayMap names the regions of relays. Nil means that all are without a name.
 	RelayMap func() *tailnetpb.DERPMap
 	Log      *slog.Logger

@@ -3,7 +3,6 @@ package republish
 import (
 	"context"
 	"maps"
-	"strconv"
 	"strings"
 	"time"
 
@@ -120,6 +119,7 @@ func (p *Publisher) refreshStates(ctx context.Context) error {
 	regions := p.o.RelayMap().GetRegions()
 	elsewhere := make(map[agentKey]struct{})
 	broken, refused := make(map[uuid.UUID]*tailnetpb.Node), uint64(0)
+	nodes := nodes{p, make(map[uuid.UUID]string)}
 	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
 		if p.isElsewhere(s) {
 			elsewhere[agentKey{s.WorkspaceID, s.AgentName}] = struct{}{}
@@ -141,7 +141,7 @@ func (p *Publisher) refreshStates(ctx context.Context) error {
 		p.add(b, "coderd_agents_connections", 1,
 			exposition.Label{Name: "status", Value: status},
 			exposition.Label{Name: "lifecycle_state", Value: lifecycleName(s.State.Lifecycle)},
-			exposition.Label{Name: "tailnet_node", Value: nodeName(node)})
+			exposition.Label{Name: "tailnet_node", Value: nodes.label(s, node)})
 		p.addApps(b, s.Apps)
 		if n := p.addLatencies(b, node, regions); n > 0 {
 			if broken[s.AgentID] = node; p.broken[s.AgentID] != node {
@@ -165,7 +165,7 @@ func (p *Publisher) refreshStates(ctx context.Context) error {
 	}
 	rows = append(rows, b.Row())
 	p.states.Store(&rows)
-	return nil
+	return nodes.announce(ctx)
 }
 
 func orUnknown(s string) string {
@@ -206,13 +206,6 @@ func lifecycleName(s agentpb.Lifecycle_State) string {
 		s = agentpb.Lifecycle_CREATED
 	}
 	return strings.ToLower(s.String())
-}
-
-func nodeName(node *tailnetpb.Node) string {
-	if node == nil {
-		return "unknown"
-	}
-	return "nodeid:" + strconv.FormatInt(node.GetId(), 16)
 }
 
 // addApps counts apps by name and health; names may repeat and then add up.
