@@ -229,3 +229,31 @@ func TestDefect10_7_AnAgentIsOnOnePage(t *testing.T) {
 		t.Errorf("%d samples after the agent went to another server", n)
 	}
 }
+
+// Defect 10.7: a session that begins while the states are read is not taken for one
+// that another server has, whatever was read before.
+func TestDefect10_7_ASessionThatBeginsMeanwhile(t *testing.T) {
+	id := identity("box")
+	there := status(id)
+	there.State.Replica = "there"
+	s := &store{statuses: []catalog.AgentStatus{there}}
+	var p *Publisher
+	p = newPublisher(t, s, func(o *Options) {
+		o.Replica = "here"
+		o.Node = func(uuid.UUID) *tailnetpb.Node { // asked for while the states are read
+			if p != nil {
+				p.AgentBegan(id.Workspace.ID, id.Agent.Name)
+				p.Reported(id, time.Now(), outcome(id, 1, 1))
+			}
+			return nil
+		}
+	})
+	must(t, p.refreshStates(t.Context()))
+	if reported(t, p) == 0 {
+		t.Error("the agent is here and not shown")
+	}
+	p.Reported(id, time.Now(), outcome(id, 2, 1))
+	if reported(t, p) == 0 {
+		t.Error("the agent's next report is not shown")
+	}
+}

@@ -104,7 +104,10 @@ type Publisher struct {
 	// elsewhere are the agents whose newest session another server holds, as far as
 	// is known. Their reports are that server's to show.
 	elsewhere map[agentKey]struct{}
-	rejected  map[string]uint64
+	// began are the agents whose sessions began here since the states were last read:
+	// what was read may be older.
+	began    map[agentKey]struct{}
+	rejected map[string]uint64
 }
 
 // New returns a publisher with an empty page.
@@ -134,7 +137,7 @@ func New(o Options) (*Publisher, error) {
 	o.HeartbeatTimeout = max(o.HeartbeatTimeout, minHeartbeatTimeout)
 	p := &Publisher{
 		o: o, log: o.Log, changed: make(chan struct{}, 1), started: time.Now(),
-		agents: newAgents(), changes: make(map[uuid.UUID]time.Time), rejected: make(map[string]uint64),
+		agents: newAgents(), changes: make(map[uuid.UUID]time.Time), began: make(map[agentKey]struct{}), rejected: make(map[string]uint64),
 	}
 	for _, reason := range reasons() {
 		p.rejected[reason] = 0
@@ -223,8 +226,10 @@ func (p *Publisher) showLocked(fresh *entry) {
 
 // AgentBegan implements agentapi.Publisher: the agent's newest session is here now.
 func (p *Publisher) AgentBegan(workspaceID uuid.UUID, agentName string) {
+	k := agentKey{workspaceID, agentName}
 	p.mu.Lock()
-	delete(p.elsewhere, agentKey{workspaceID, agentName})
+	delete(p.elsewhere, k)
+	p.began[k] = struct{}{}
 	p.mu.Unlock()
 	p.AgentChanged()
 }
@@ -238,6 +243,9 @@ func (p *Publisher) isElsewhere(s catalog.AgentStatus) bool {
 func (p *Publisher) handOver(elsewhere map[agentKey]struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for k := range p.began {
+		delete(elsewhere, k)
+	}
 	p.elsewhere = elsewhere
 	for k := range elsewhere {
 		p.agents.remove(k)

@@ -118,6 +118,9 @@ func (p *Publisher) refreshStates(ctx context.Context) error {
 	table := p.table.Load()
 	regions := p.o.RelayMap().GetRegions()
 	elsewhere := make(map[agentKey]struct{})
+	p.mu.Lock()
+	clear(p.began)
+	p.mu.Unlock()
 	broken, refused := make(map[uuid.UUID]*tailnetpb.Node), uint64(0)
 	nodes := nodes{p, make(map[uuid.UUID]string)}
 	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
