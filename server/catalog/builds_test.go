@@ -299,3 +299,25 @@ func TestCatalog_ManyServersCountOnce(t *testing.T) {
 	}
 	f.wantTotals(map[string]int64{"ann small go v1 start success": 10, "ann small go v1 start failed": 0})
 }
+
+// TestCatalog_TheEpochIsUnknown: 1970 is what a control plane says that does not know;
+// it is no duration of half a century, and the same when it is read again.
+func TestCatalog_TheEpochIsUnknown(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		b := f.put(Build{ID: uuid.New(), WorkspaceID: f.ws.ID, Transition: TransitionStart, Provisioner: "terraform", Status: StatusSucceeded,
+			StartedAt: time.Unix(0, 0), EndedAt: time.Unix(0, 0)})
+		if !b.StartedAt.IsZero() || time.Since(b.EndedAt) > time.Minute {
+			t.Errorf("build %+v", b)
+		}
+		known, err := f.Build(t.Context(), b.ID)
+		must(t, err)
+		if diff := cmp.Diff(b, known); diff != "" {
+			t.Errorf("read again (-said +read):\n%s", diff)
+		}
+		counts, err := f.Counts(t.Context())
+		must(t, err)
+		if len(counts.Timings) != 0 {
+			t.Errorf("timings %v", counts.Timings)
+		}
+	})
+}

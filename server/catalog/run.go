@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/worktally/worktally/internal/sqldb"
 )
 
 // Status is how far a build or a job is.
@@ -107,13 +109,9 @@ func (r run) duration() (time.Duration, bool) {
 	return max(r.ended.Sub(r.started), 0), true
 }
 
-// stored brings a time to the precision that the database keeps.
-func stored(t time.Time) time.Time {
-	if t.IsZero() {
-		return time.Time{}
-	}
-	return t.UTC().Truncate(time.Microsecond)
-}
+// stored brings a time to what the database keeps: microseconds, and the beginning of
+// 1970 is unknown, which is what it means to whoever counts seconds, too.
+func stored(t time.Time) time.Time { return sqldb.Time(sqldb.Micros(t)) }
 
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
