@@ -51,11 +51,18 @@ func NewHandler(o HandlerOptions) http.Handler {
 		o.Codings = []Coding{plainGzip()}
 	}
 	h := &handler{o: o, slots: make(chan struct{}, o.MaxScrapes), codings: newCodings(o.Codings)}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/-/healthy", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "healthy") })
-	mux.HandleFunc("/-/ready", h.ready)
-	mux.Handle("/", promhttp.InstrumentMetricHandler(o.Registry, http.HandlerFunc(h.scrape)))
-	return mux
+	page := promhttp.InstrumentMetricHandler(o.Registry, http.HandlerFunc(h.scrape))
+	// No ServeMux: it would redirect a path that is not clean.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/-/healthy":
+			plain(w, http.StatusOK, "healthy")
+		case "/-/ready":
+			h.ready(w, r)
+		default:
+			page.ServeHTTP(w, r)
+		}
+	})
 }
 
 // NewRuntimeRegistry returns a registry with go_* and process_*, and the one row

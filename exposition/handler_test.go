@@ -96,7 +96,9 @@ func TestHandler_PartsAndNames(t *testing.T) {
 	deployment := []string{"coderd_agents_apps", "worktally_workspace_bytes_total"}
 	both := append(append([]string(nil), replica...), deployment...)
 	has("/metrics", both, nil)
-	has("/any/path", both, nil)
+	for _, path := range []string{"/any/path", "//metrics", "/metrics/../x", "/", "/-/other"} {
+		has(path, both, nil)
+	}
 	has("/metrics/replica", replica, deployment)
 	has("/metrics/deployment", deployment, replica)
 	has("/metrics?name[]=library_things&name[]=coderd_agents_apps", []string{"library_things", "coderd_agents_apps"}, []string{"agent_scripts", "promhttp", "worktally"})

@@ -300,10 +300,13 @@ func TestCatalog_ManyServersCountOnce(t *testing.T) {
 	f.wantTotals(map[string]int64{"ann small go v1 start success": 10, "ann small go v1 start failed": 0})
 }
 
-// TestCatalog_TheEpochIsUnknown: 1970 is what a control plane says that does not know;
-// it is no duration of half a century, and the same when it is read again.
+// TestCatalog_TheEpochIsUnknown: 1970 and the year 0 are what a control plane says
+// that does not know; they are no duration of half a century, and the same when they
+// are read again.
 func TestCatalog_TheEpochIsUnknown(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
+		f.put(Build{ID: uuid.New(), WorkspaceID: f.ws.ID, Transition: TransitionStart, Provisioner: "terraform", Status: StatusSucceeded,
+			StartedAt: time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), EndedAt: time.Now()})
 		b := f.put(Build{ID: uuid.New(), WorkspaceID: f.ws.ID, Transition: TransitionStart, Provisioner: "terraform", Status: StatusSucceeded,
 			StartedAt: time.Unix(0, 0), EndedAt: time.Unix(0, 0)})
 		if !b.StartedAt.IsZero() || time.Since(b.EndedAt) > time.Minute {

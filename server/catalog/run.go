@@ -109,9 +109,15 @@ func (r run) duration() (time.Duration, bool) {
 	return max(r.ended.Sub(r.started), 0), true
 }
 
-// stored brings a time to what the database keeps: microseconds, and the beginning of
-// 1970 is unknown, which is what it means to whoever counts seconds, too.
-func stored(t time.Time) time.Time { return sqldb.Time(sqldb.Micros(t)) }
+// stored brings a time to what the database keeps, which is microseconds. One before
+// 2000 is unknown: that is what the beginning of a calendar means, and no build is
+// that old.
+func stored(t time.Time) time.Time {
+	if t.Year() < 2000 {
+		return time.Time{}
+	}
+	return sqldb.Time(sqldb.Micros(t))
+}
 
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {

@@ -124,6 +124,7 @@ func TestControl_Import(t *testing.T) {
 	}
 	for name, body := range map[string]string{
 		"lines":                 items[0] + "\n" + items[1] + "\r\n" + items[2] + "\n" + items[3] + "\n" + items[4],
+		"a byte order mark":     "\ufeff" + strings.Join(items, "\n"),
 		"array":                 " [" + strings.Join(items, ",\n") + "]\n",
 		"lines with blank ones": items[0] + "\n" + items[1] + "\n" + items[2] + "\n" + items[3] + "\n\n  \n" + items[4] + "\n\n",
 	} {
@@ -134,6 +135,9 @@ func TestControl_Import(t *testing.T) {
 				f.do(f.admin, "POST", v1+"/import", body, 200, &out)
 				if diff := cmp.Diff(map[string]int{"user": 1, "workspace": 1, "job": 1}, out.Stored); diff != "" || out.Failed != 2 || len(out.Errors) != 2 {
 					t.Fatalf("stored (-want +got):\n%s%+v", diff, out)
+				}
+				if out.Errors[0].Line > out.Errors[1].Line {
+					t.Errorf("errors %+v", out.Errors)
 				}
 				lines := map[int]string{out.Errors[0].Line: out.Errors[0].Detail, out.Errors[1].Line: out.Errors[1].Detail}
 				if !strings.Contains(lines[3], "nobody") || !strings.Contains(lines[4], "colour") {

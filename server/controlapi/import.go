@@ -1,10 +1,12 @@
 package controlapi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/wire"
@@ -43,6 +45,12 @@ func (r *ImportResult) failed(line int, err error) {
 	}
 }
 
+// sort brings the errors into the order of the items: what cannot be read is known
+// before what cannot be stored.
+func (r *ImportResult) sort() {
+	slices.SortStableFunc(r.Errors, func(a, b ImportError) int { return cmp.Compare(a.Line, b.Line) })
+}
+
 // importState stores the items of the body, in batches as they come. What is wrong
 // with one is in the answer; the others are stored.
 func (a *API) importState(w http.ResponseWriter, r *http.Request, _ catalog.User) {
@@ -76,6 +84,7 @@ func (a *API) importState(w http.ResponseWriter, r *http.Request, _ catalog.User
 		a.brokenImport(w, err, in, out)
 		return
 	}
+	out.sort()
 	a.reply(w, http.StatusOK, out)
 }
 
@@ -107,6 +116,7 @@ func (a *API) brokenImport(w http.ResponseWriter, err error, in *itemReader, out
 		line = max(in.number, 1)
 	}
 	problem := wire.Error{Message: "The import could not be read to its end; what came before is stored."}
+	out.sort()
 	for _, e := range append(out.Errors, ImportError{line, err.Error()}) {
 		problem.Validations = append(problem.Validations, wire.Validation{Field: fmt.Sprintf("item %d", e.Line), Detail: e.Detail, Line: e.Line})
 	}

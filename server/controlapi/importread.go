@@ -11,6 +11,9 @@ import (
 	"github.com/worktally/worktally/server/catalog"
 )
 
+// byteOrderMark begins the files of some editors.
+const byteOrderMark = "\ufeff"
+
 // maxItem bounds one item of an import, in bytes.
 const maxItem = 256 << 10
 
@@ -31,6 +34,9 @@ type itemReader struct {
 
 func newItemReader(r io.Reader) (*itemReader, error) {
 	ir := &itemReader{in: bufio.NewReaderSize(r, 64<<10)}
+	if mark, _ := ir.in.Peek(len(byteOrderMark)); string(mark) == byteOrderMark {
+		_, _ = ir.in.Discard(len(byteOrderMark)) // it is there
+	}
 	for {
 		c, err := ir.in.ReadByte()
 		switch {
