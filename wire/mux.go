@@ -148,7 +148,9 @@ func Serve(ctx context.Context, conn net.Conn, handler drpc.Handler, o ServeOpti
 	if o.MaxStreams <= 0 {
 		o.MaxStreams = 64
 	}
-	session, err := yamux.Server(conn, muxConfig(256))
+	config := muxConfig(o.MaxStreams) // as many may wait
+	config.EnableKeepAlive = false    // the pulse does the same
+	session, err := yamux.Server(conn, config)
 	if err != nil {
 		return fmt.Errorf("start yamux: %w", err)
 	}
@@ -158,7 +160,7 @@ func Serve(ctx context.Context, conn net.Conn, handler drpc.Handler, o ServeOpti
 	defer stop()
 	server := drpcserver.NewWithOptions(handler, drpcserver.Options{Manager: managerOptions(), Log: o.Log})
 	var wg sync.WaitGroup
-	wg.Go(func() { keepAlive(ctx, cancel, session, o) })
+	defer startPulse(cancel, session, o).stop()
 	acceptErr := acceptStreams(ctx, &wg, session, server, o)
 	if context.Cause(ctx) == nil {
 		cancel(acceptErr)
@@ -190,43 +192,6 @@ func acceptStreams(ctx context.Context, wg *sync.WaitGroup, session *yamux.Sessi
 			}
 		})
 	}
-}
-
-// keepAlive pings the peer until the session ends.
-func keepAlive(ctx context.Context, cancel context.CancelCauseFunc, session *yamux.Session, o ServeOptions) {
-	if !beat(cancel, o) {
-		return
-	}
-	ticker := time.NewTicker(o.PingInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-session.CloseChan():
-			return
-		case <-ctx.Done():
-			return
-		}
-		// Ping waits for yamux's write timeout at most, 10 s.
-		if _, err := session.Ping(); err != nil {
-			cancel(fmt.Errorf("%w: %w", ErrPingTimeout, err))
-			return
-		}
-		if !beat(cancel, o) {
-			return
-		}
-	}
-}
-
-func beat(cancel context.CancelCauseFunc, o ServeOptions) bool {
-	if o.OnPing == nil {
-		return true
-	}
-	if err := o.OnPing(); err != nil {
-		cancel(err)
-		return false
-	}
-	return true
 }
 
 // isClosed says whether an error only means that a stream or session has ended.

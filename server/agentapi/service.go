@@ -12,6 +12,7 @@ import (
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/gitauth"
 	"github.com/worktally/worktally/server/ledger"
+	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/agentpb"
 	"github.com/worktally/worktally/wire/tailnetpb"
 )
@@ -94,6 +95,7 @@ type Service struct {
 	sessions   *sessions
 	heartbeats *heartbeats
 	dynamic    *dynamicFamilies
+	methods    *wire.Methods
 	c          *counts
 }
 
@@ -111,9 +113,13 @@ func New(o Options) (*Service, error) {
 	if o.PingInterval <= 0 {
 		o.PingInterval = 15 * time.Second
 	}
+	methods, err := wire.NewMethods(agentpb.DRPCAgentDescription{}, tailnetpb.DRPCTailnetDescription{})
+	if err != nil {
+		return nil, err
+	}
 	open := newSessions()
 	return &Service{
-		o: o, log: o.Log, sessions: open, c: newCounts(), dynamic: newDynamicFamilies(),
+		o: o, log: o.Log, sessions: open, c: newCounts(), dynamic: newDynamicFamilies(), methods: methods,
 		heartbeats: &heartbeats{
 			catalog: o.Catalog, log: o.Log, connected: open.connected, changed: o.Publisher.AgentChanged,
 			alive: make(map[uuid.UUID]struct{}), gone: make(map[uuid.UUID]struct{}),
