@@ -48,6 +48,7 @@ func managerOptions() drpcmanager.Options {
 // runs on a stream of its own. It is safe for concurrent use.
 type Client struct {
 	session *yamux.Session
+	conn    net.Conn
 	// life ends with Close, and with it every streaming call.
 	life context.Context
 	end  context.CancelFunc
@@ -61,7 +62,7 @@ func NewClient(conn net.Conn) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start yamux: %w", err)
 	}
-	c := &Client{session: s}
+	c := &Client{session: s, conn: conn}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -69,7 +70,15 @@ func NewClient(conn net.Conn) (*Client, error) {
 // Close ends the session and every call on it.
 func (c *Client) Close() error {
 	c.end()
-	return c.session.Close()
+	return end(c.conn, c.session)
+}
+
+// end ends a session. The connection goes first: until it is closed, which takes
+// seconds if the peer does not answer, yamux has everybody who reads from a stream
+// ask again and again without a pause.
+func end(conn net.Conn, session *yamux.Session) error {
+	_ = conn.Close() // the session tells
+	return session.Close()
 }
 
 // Closed is closed when the session has ended.
@@ -156,7 +165,7 @@ func Serve(ctx context.Context, conn net.Conn, handler drpc.Handler, o ServeOpti
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := context.AfterFunc(ctx, func() { _ = session.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = end(conn, session) })
 	defer stop()
 	server := drpcserver.NewWithOptions(handler, drpcserver.Options{Manager: managerOptions(), Log: o.Log})
 	var wg sync.WaitGroup
@@ -165,7 +174,7 @@ func Serve(ctx context.Context, conn net.Conn, handler drpc.Handler, o ServeOpti
 	if context.Cause(ctx) == nil {
 		cancel(acceptErr)
 	}
-	_ = session.Close()
+	_ = end(conn, session)
 	wg.Wait()
 	return context.Cause(ctx)
 }
