@@ -75,6 +75,9 @@ func (h handler) HandleRPC(stream drpc.Stream, rpc string) error {
 	case err != nil:
 		return err
 	case out != nil && !reflect.ValueOf(out).IsNil():
+		if s, ok := stream.(interface{ SetManualFlush(bool) }); ok {
+			s.SetManualFlush(true) // it goes out with the end of the answer
+		}
 		return stream.MsgSend(out, m.enc)
 	}
 	return stream.CloseSend()

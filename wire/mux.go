@@ -58,7 +58,7 @@ var _ drpc.Conn = (*Client)(nil)
 
 // NewClient starts a session on conn and takes it over.
 func NewClient(conn net.Conn) (*Client, error) {
-	s, err := yamux.Client(conn, muxConfig(256))
+	s, err := yamux.Client(&joined{Conn: conn}, muxConfig(256))
 	if err != nil {
 		return nil, fmt.Errorf("start yamux: %w", err)
 	}
@@ -159,7 +159,7 @@ func Serve(ctx context.Context, conn net.Conn, handler drpc.Handler, o ServeOpti
 	}
 	config := muxConfig(o.MaxStreams) // as many may wait
 	config.EnableKeepAlive = false    // the pulse does the same
-	session, err := yamux.Server(conn, config)
+	session, err := yamux.Server(&joined{Conn: conn}, config)
 	if err != nil {
 		return fmt.Errorf("start yamux: %w", err)
 	}
@@ -167,7 +167,9 @@ func Serve(ctx context.Context, conn net.Conn, handler drpc.Handler, o ServeOpti
 	defer cancel(nil)
 	stop := context.AfterFunc(ctx, func() { _ = end(conn, session) })
 	defer stop()
-	server := drpcserver.NewWithOptions(handler, drpcserver.Options{Manager: managerOptions(), Log: o.Log})
+	manager := managerOptions()
+	manager.WriterBufferSize = 512 // each open stream keeps one
+	server := drpcserver.NewWithOptions(handler, drpcserver.Options{Manager: manager, Log: o.Log})
 	var wg sync.WaitGroup
 	defer startPulse(cancel, session, o).stop()
 	acceptErr := acceptStreams(ctx, &wg, session, server, o)
