@@ -76,6 +76,12 @@ func negotiate(r *http.Request) (string, error) {
 }
 
 func (s *Service) serveRPC(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.beginning <- struct{}{}:
+		defer func() { <-s.beginning }()
+	case <-r.Context().Done():
+		return
+	}
 	id, token, ok := s.authenticate(w, r)
 	if !ok {
 		return

@@ -96,8 +96,15 @@ type Service struct {
 	heartbeats *heartbeats
 	dynamic    *dynamicFamilies
 	methods    *wire.Methods
-	c          *counts
+	// beginning has a place for each session that is being begun.
+	beginning chan struct{}
+	c         *counts
 }
+
+// maxBeginning bounds them: when all agents come back at once most wait, with
+// little memory, and the listener is served. Its queue is short, and who finds no
+// place in it is back only after half a minute.
+const maxBeginning = 128
 
 // New returns a service. Nothing runs before Run.
 func New(o Options) (*Service, error) {
@@ -120,6 +127,7 @@ func New(o Options) (*Service, error) {
 	open := newSessions()
 	return &Service{
 		o: o, log: o.Log, sessions: open, c: newCounts(), dynamic: newDynamicFamilies(), methods: methods,
+		beginning: make(chan struct{}, maxBeginning),
 		heartbeats: &heartbeats{
 			catalog: o.Catalog, log: o.Log, connected: open.connected, changed: o.Publisher.AgentChanged,
 			alive: make(map[uuid.UUID]struct{}), gone: make(map[uuid.UUID]struct{}),
