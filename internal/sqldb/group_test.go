@@ -13,7 +13,7 @@ import (
 // TestGroup_SharesAndFailsAlone has many write at once, one of them something bad:
 // all others succeed, in fewer transactions than there are callers.
 func TestGroup_SharesAndFailsAlone(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		db := open(t, dsn)
 		if err := db.Migrate(t.Context(), "x", fstest.MapFS{"0001_a.sql": {Data: []byte(
 			`CREATE TABLE counted (id BIGINT PRIMARY KEY, n BIGINT NOT NULL); INSERT INTO counted VALUES (1, 0);`)}}); err != nil {
@@ -70,7 +70,7 @@ func TestGroup_SharesAndFailsAlone(t *testing.T) {
 }
 
 func TestGroup_GivesUp(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
+	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		g := NewGroup(open(t, dsn))
 		ctx, cancel := context.WithCancel(t.Context())
 		release := make(chan struct{})
