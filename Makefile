@@ -82,7 +82,7 @@ bench-agent: build ## measure the agent on this machine against its limits (4 mi
 	cd bench && $(GO) run ./agent
 
 .PHONY: bench-server
-bench-server: ## measure the server against its limits and others (3 minutes); FULL=1 adds a real Prometheus
+bench-server: build ## measure the server against its limits and others (10 minutes); FULL=1 adds a real Prometheus
 	cd bench && $(GO) run ./server $(if $(FULL),-full)
 
 .PHONY: clean

@@ -17,12 +17,17 @@ type Builder struct {
 	// of Agent.
 	identity string
 	agent    int
-	samples  []sample
-	// labels are the rendered ones of all samples, one after the other.
-	labels []byte
+	scratch
 	// maxSamples and maxText bound samples and their bytes, 0 means nothing does;
 	// text are the bytes of samples so far, without values.
 	maxSamples, maxText, text int
+}
+
+// scratch is what a builder fills and a row does not keep: it serves the next one.
+type scratch struct {
+	samples []sample
+	// labels are the rendered ones of all samples, one after the other.
+	labels []byte
 	// seen are the samples by their hash; those with an equal one are chained by
 	// sample.next, as the index plus one.
 	seen map[uint64]int32
@@ -42,7 +47,7 @@ type sample struct {
 // NewBuilder starts a row. names may be zero for a source without identity: then
 // samples of families that have one are refused.
 func (t *Table) NewBuilder(names Names) *Builder {
-	b := &Builder{table: t, seen: make(map[uint64]int32)}
+	b := &Builder{table: t, scratch: t.scratch.get()}
 	whole := appendLabels(nil, []Label{{"agent_name", names.AgentName}, {"username", names.Username}, {"workspace_name", names.WorkspaceName}})
 	b.agent = len(whole)
 	if b.agent > 0 && names.TemplateName != "" {
@@ -182,7 +187,8 @@ func (b *Builder) Row() *Row {
 	r.data = pack(len(b.samples), b.identity, func(to []byte, i int) []byte {
 		return append(appendValue(to, b.samples[i].value), '\n')
 	})
-	b.seen = nil
+	b.table.scratch.put(b.scratch)
+	b.scratch = scratch{}
 	return r
 }
 

@@ -74,6 +74,8 @@ type Table struct {
 	heads  [][]string
 	zeros  [][]string
 	shapes *shapes
+	// scratch is shared with the tables that this one was extended to.
+	scratch *scratches
 }
 
 // NewTable returns the table of all families of ours.
@@ -87,7 +89,7 @@ func NewTableFor(mode LabelMode) *Table { return newTable(mode, false) }
 func NewTableWithoutDeprecated(mode LabelMode) *Table { return newTable(mode, true) }
 
 func newTable(mode LabelMode, hideDeprecated bool) *Table {
-	t := &Table{shapes: newShapes()}
+	t := &Table{shapes: newShapes(), scratch: new(scratches)}
 	for _, group := range [][]Family{agentStats(), agentFamilies(), agentProcess(), serverFamilies(mode), peopleFamilies(), buildFamilies(mode), insightFamilies()} {
 		t.families = append(t.families, group...)
 	}
@@ -138,7 +140,7 @@ func zeros(f *Family, labels []Label) (rendered []string) {
 // stay valid.
 func (t *Table) Extend(f Family) *Table {
 	n := &Table{
-		families: append(t.families[:len(t.families):len(t.families)], f), shapes: t.shapes,
+		families: append(t.families[:len(t.families):len(t.families)], f), shapes: t.shapes, scratch: t.scratch,
 		heads: slices.Clip(t.heads), zeros: slices.Clip(t.zeros),
 	}
 	n.index()

@@ -48,6 +48,7 @@ func managerOptions() drpcmanager.Options {
 // runs on a stream of its own. It is safe for concurrent use.
 type Client struct {
 	session *yamux.Session
+	conn    net.Conn
 	// life ends with Close, and with it every streaming call.
 	life context.Context
 	end  context.CancelFunc
@@ -57,11 +58,11 @@ var _ drpc.Conn = (*Client)(nil)
 
 // NewClient starts a session on conn and takes it over.
 func NewClient(conn net.Conn) (*Client, error) {
-	s, err := yamux.Client(conn, muxConfig(256))
+	s, err := yamux.Client(&joined{Conn: conn}, muxConfig(256))
 	if err != nil {
 		return nil, fmt.Errorf("start yamux: %w", err)
 	}
-	c := &Client{session: s}
+	c := &Client{session: s, conn: conn}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -69,7 +70,15 @@ func NewClient(conn net.Conn) (*Client, error) {
 // Close ends the session and every call on it.
 func (c *Client) Close() error {
 	c.end()
-	return c.session.Close()
+	return end(c.conn, c.session)
+}
+
+// end ends a session. The connection goes first: until it is closed, which takes
+// seconds if the peer does not answer, yamux has everybody who reads from a stream
+// ask again and again without a pause.
+func end(conn net.Conn, session *yamux.Session) error {
+	_ = conn.Close() // the session tells
+	return session.Close()
 }
 
 // Closed is closed when the session has ended.
@@ -148,22 +157,26 @@ func Serve(ctx context.Context, conn net.Conn, handler drpc.Handler, o ServeOpti
 	if o.MaxStreams <= 0 {
 		o.MaxStreams = 64
 	}
-	session, err := yamux.Server(conn, muxConfig(256))
+	config := muxConfig(o.MaxStreams) // as many may wait
+	config.EnableKeepAlive = false    // the pulse does the same
+	session, err := yamux.Server(&joined{Conn: conn}, config)
 	if err != nil {
 		return fmt.Errorf("start yamux: %w", err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := context.AfterFunc(ctx, func() { _ = session.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = end(conn, session) })
 	defer stop()
-	server := drpcserver.NewWithOptions(handler, drpcserver.Options{Manager: managerOptions(), Log: o.Log})
+	manager := managerOptions()
+	manager.WriterBufferSize = 512 // each open stream keeps one
+	server := drpcserver.NewWithOptions(handler, drpcserver.Options{Manager: manager, Log: o.Log})
 	var wg sync.WaitGroup
-	wg.Go(func() { keepAlive(ctx, cancel, session, o) })
+	defer startPulse(cancel, session, o).stop()
 	acceptErr := acceptStreams(ctx, &wg, session, server, o)
 	if context.Cause(ctx) == nil {
 		cancel(acceptErr)
 	}
-	_ = session.Close()
+	_ = end(conn, session)
 	wg.Wait()
 	return context.Cause(ctx)
 }
@@ -190,43 +203,6 @@ func acceptStreams(ctx context.Context, wg *sync.WaitGroup, session *yamux.Sessi
 			}
 		})
 	}
-}
-
-// keepAlive pings the peer until the session ends.
-func keepAlive(ctx context.Context, cancel context.CancelCauseFunc, session *yamux.Session, o ServeOptions) {
-	if !beat(cancel, o) {
-		return
-	}
-	ticker := time.NewTicker(o.PingInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-session.CloseChan():
-			return
-		case <-ctx.Done():
-			return
-		}
-		// Ping waits for yamux's write timeout at most, 10 s.
-		if _, err := session.Ping(); err != nil {
-			cancel(fmt.Errorf("%w: %w", ErrPingTimeout, err))
-			return
-		}
-		if !beat(cancel, o) {
-			return
-		}
-	}
-}
-
-func beat(cancel context.CancelCauseFunc, o ServeOptions) bool {
-	if o.OnPing == nil {
-		return true
-	}
-	if err := o.OnPing(); err != nil {
-		cancel(err)
-		return false
-	}
-	return true
 }
 
 // isClosed says whether an error only means that a stream or session has ended.

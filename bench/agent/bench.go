@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/worktally/worktally/bench/proc"
 	"github.com/worktally/worktally/bench/report"
 	"github.com/worktally/worktally/e2e/stack"
 )
@@ -35,7 +36,7 @@ func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format
 // measure is one straight line: what the agent costs before anybody uses it, then
 // what use costs, and last what it leaves behind.
 func (b *bench) measure(ctx context.Context) (err error) {
-	b.loadBefore = load()
+	b.loadBefore = proc.Load()
 	binary, err := os.Stat(filepath.Join(b.s.Bin, "worktally-agent"))
 	if err != nil {
 		return err
@@ -162,18 +163,18 @@ func (b *bench) idle(ctx context.Context) error {
 	if err := pause(ctx, settle); err != nil {
 		return err
 	}
-	before, err := cpuSeconds(b.agent.PID())
+	before, err := proc.CPUSeconds(b.agent.PID())
 	if err != nil {
 		return err
 	}
 	if err := pause(ctx, b.o.idle); err != nil {
 		return err
 	}
-	after, err := cpuSeconds(b.agent.PID())
+	after, err := proc.CPUSeconds(b.agent.PID())
 	if err != nil {
 		return err
 	}
-	now, _, err := memory(b.agent.PID())
+	now, _, err := proc.Memory(b.agent.PID())
 	if err != nil {
 		return err
 	}

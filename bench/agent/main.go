@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/worktally/worktally/bench/proc"
 	"github.com/worktally/worktally/bench/report"
 	"github.com/worktally/worktally/e2e/stack"
 )
@@ -66,7 +67,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	}
 	fmt.Fprintf(stdout, "Configuration: %s/%s, %d CPUs, load %s before and %s after; server, agent and client on loopback, plain HTTP, own relay;\n"+
 		"default flags, reports every 30 s; one workspace without scripts, apps and metadata; transfers: median of %d; %.1f GB in all.\n\n",
-		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), b.loadBefore, load(), o.rounds, float64(b.moved)/1e9)
+		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), b.loadBefore, proc.Load(), o.rounds, float64(b.moved)/1e9)
 	report.WriteTable(stdout, b.rows, "STOCK AGENT")
 	return report.WriteJSON(o.out, b.rows)
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"time"
 
+	"github.com/worktally/worktally/bench/proc"
 	"github.com/worktally/worktally/bench/report"
 )
 
@@ -65,14 +66,14 @@ func (b *bench) transfers(ctx context.Context) error {
 
 // cost is the agent's CPU time for a GiB.
 func (b *bench) cost(size int64, transfer func() error) (float64, error) {
-	before, err := cpuSeconds(b.agent.PID())
+	before, err := proc.CPUSeconds(b.agent.PID())
 	if err != nil {
 		return 0, err
 	}
 	if err := transfer(); err != nil {
 		return 0, err
 	}
-	after, err := cpuSeconds(b.agent.PID())
+	after, err := proc.CPUSeconds(b.agent.PID())
 	return (after - before) * gib / float64(size), err
 }
 
@@ -111,7 +112,7 @@ func (b *bench) traffic(ctx context.Context) error {
 			return err
 		}
 	}
-	now, most, err := memory(b.agent.PID())
+	now, most, err := proc.Memory(b.agent.PID())
 	if err != nil {
 		return err
 	}

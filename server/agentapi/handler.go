@@ -76,6 +76,12 @@ func negotiate(r *http.Request) (string, error) {
 }
 
 func (s *Service) serveRPC(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.beginning <- struct{}{}:
+		defer func() { <-s.beginning }()
+	case <-r.Context().Done():
+		return
+	}
 	id, token, ok := s.authenticate(w, r)
 	if !ok {
 		return
@@ -87,18 +93,17 @@ func (s *Service) serveRPC(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
+	ws, err := websocket.Accept(slim{w}, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
 		s.refuseUpgrade(w, err)
 		return
 	}
 	ws.SetReadLimit(-1)
-	defer ws.CloseNow()
 	k := monitored
 	if role := r.URL.Query().Get("role"); role != "" && role != "agent" {
 		k = helper
 	}
-	s.serveSession(r.Context(), id, token, version, k, ws)
+	s.serveSession(r.Context(), id, token, version, k, ws, detach(w))
 }
 
 // refuseUpgrade adds our kind of error to the line of text with which Accept has

@@ -12,6 +12,7 @@ import (
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/gitauth"
 	"github.com/worktally/worktally/server/ledger"
+	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/agentpb"
 	"github.com/worktally/worktally/wire/tailnetpb"
 )
@@ -94,8 +95,16 @@ type Service struct {
 	sessions   *sessions
 	heartbeats *heartbeats
 	dynamic    *dynamicFamilies
-	c          *counts
+	methods    *wire.Methods
+	// beginning has a place for each session that is being begun.
+	beginning chan struct{}
+	c         *counts
 }
+
+// maxBeginning bounds them: when all agents come back at once most wait, with
+// little memory, and the listener is served. Its queue is short, and who finds no
+// place in it is back only after half a minute.
+const maxBeginning = 128
 
 // New returns a service. Nothing runs before Run.
 func New(o Options) (*Service, error) {
@@ -111,9 +120,14 @@ func New(o Options) (*Service, error) {
 	if o.PingInterval <= 0 {
 		o.PingInterval = 15 * time.Second
 	}
+	methods, err := wire.NewMethods(agentpb.DRPCAgentDescription{}, tailnetpb.DRPCTailnetDescription{})
+	if err != nil {
+		return nil, err
+	}
 	open := newSessions()
 	return &Service{
-		o: o, log: o.Log, sessions: open, c: newCounts(), dynamic: newDynamicFamilies(),
+		o: o, log: o.Log, sessions: open, c: newCounts(), dynamic: newDynamicFamilies(), methods: methods,
+		beginning: make(chan struct{}, maxBeginning),
 		heartbeats: &heartbeats{
 			catalog: o.Catalog, log: o.Log, connected: open.connected, changed: o.Publisher.AgentChanged,
 			alive: make(map[uuid.UUID]struct{}), gone: make(map[uuid.UUID]struct{}),

@@ -28,6 +28,7 @@ type Catalog struct {
 	db      *sqldb.DB
 	log     *slog.Logger
 	replica string
+	states  *sqldb.Group // writes states of agents
 }
 
 // Open migrates the tables and returns a catalog on db, which stays the caller's.
@@ -42,7 +43,7 @@ func Open(ctx context.Context, db *sqldb.DB, o Options) (*Catalog, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Catalog{db: db, log: o.Log, replica: o.Replica}
+	c := &Catalog{db: db, log: o.Log, replica: o.Replica, states: sqldb.NewGroup(db)}
 	return c, c.migrateLogSources(ctx)
 }
 

@@ -117,9 +117,10 @@ func (c *Catalog) SetLifecycle(ctx context.Context, agentID uuid.UUID, state age
 	return c.updateState(ctx, "store the lifecycle state", agentID, set, int64(state), sqldb.Micros(changedAt))
 }
 
-// updateState sets columns of one agent's state; $1 is the agent.
+// updateState sets columns of one agent's state; $1 is the agent. When a server
+// comes back all its agents do this at once.
 func (c *Catalog) updateState(ctx context.Context, what string, agentID uuid.UUID, set string, args ...any) error {
-	err := c.db.Write(ctx, func(tx *sql.Tx) error {
+	err := c.states.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		res, err := tx.ExecContext(ctx, `UPDATE catalog_states SET `+set+` WHERE agent_id = $1`, append([]any{agentID}, args...)...)
 		return oneRow(res, err)
 	})

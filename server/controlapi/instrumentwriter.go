@@ -16,6 +16,7 @@ type countedWriter struct {
 	began    time.Time
 	code     int // 0 until the handler answers
 	hijacked bool
+	detached bool
 }
 
 // WriteHeader notes the first status that is an answer: others only announce one.
@@ -63,16 +64,30 @@ func (c *countedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // Unwrap is for http.ResponseController.
 func (c *countedWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
+// Detach has the caller say when a hijacked connection has ended, for handlers
+// that return before: the server then gives up what it keeps for a request, which
+// is more than a quiet connection needs otherwise.
+func (c *countedWriter) Detach() (end func()) {
+	c.detached = true
+	route, began := c.route, c.began // and not the request
+	return func() { route.closed(began) }
+}
+
 // end counts the request. A handler that said nothing has answered 200.
 func (c *countedWriter) end() {
 	c.implicit()
 	c.route.processed(c.code).Inc()
-	took := time.Since(c.began).Seconds()
-	if c.hijacked {
-		c.route.websockets().Dec()
-		c.route.of.durations.WithLabelValues(c.route.key.path).Observe(took)
-		return
+	switch {
+	case !c.hijacked:
+		c.route.requests.Dec()
+		c.route.latencies.Observe(time.Since(c.began).Seconds())
+	case !c.detached:
+		c.route.closed(c.began)
 	}
-	c.route.requests.Dec()
-	c.route.latencies.Observe(took)
+}
+
+// closed counts the end of a websocket.
+func (r *routeMetrics) closed(began time.Time) {
+	r.websockets().Dec()
+	r.of.durations.WithLabelValues(r.key.path).Observe(time.Since(began).Seconds())
 }
