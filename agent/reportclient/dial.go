@@ -18,7 +18,7 @@ import (
 )
 
 // dialTimeout bounds one attempt to open a session.
-const dialTimeout = 30 * time.Second
+const dialTimeout = 15 * time.Second
 
 // apiVersion is the lowest version that has every call an agent of ours makes,
 // so that it is accepted by as many servers as possible: no peer negotiates.

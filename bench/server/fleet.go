@@ -48,7 +48,7 @@ type session struct {
 // open does what an agent does until it has nothing to say: dial, manifest,
 // startup, hello.
 func (a *agent) open(ctx context.Context) (s *session, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	ws, _, err := websocket.Dial(ctx, a.url, &websocket.DialOptions{
 		HTTPHeader: http.Header{wire.TokenHeader: {a.token}}, CompressionMode: websocket.CompressionDisabled,
