@@ -133,6 +133,7 @@ func TestScripts_RunOnceOverReconnects(t *testing.T) {
 	s := wiretest.Start(t, wiretest.Options{Manifest: m})
 	run(t, s, nil)
 	s.WaitCalls(t, "UpdateLifecycle", 2)
+	s.WaitCalls(t, "UpdateStartup", 1)
 	for i := 2; i < 5; i++ {
 		s.Cut()
 		s.WaitCalls(t, "UpdateStartup", i)

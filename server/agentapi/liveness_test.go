@@ -34,9 +34,8 @@ func (w *world) status() string {
 func TestLiveness_SilentPeerIsClosed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, setup{options: func(o *agentapi.Options) { o.PingInterval = 50 * time.Millisecond }})
-	if err := w.publisher.Rebuild(t.Context()); err != nil || w.status() != "connecting" {
-		t.Errorf("a new agent is %q (%v)", w.status(), err)
-	}
+	w.publisher.AgentChanged()
+	poll(t, "a new agent is connecting", func() bool { return w.status() == "connecting" })
 	ws, _, err := w.socket(w.token, "?version=2.6")
 	must(t, err)
 	defer ws.CloseNow()
