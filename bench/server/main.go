@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"github.com/worktally/worktally/bench/proc"
@@ -68,6 +69,9 @@ func main() {
 }
 
 func run(ctx context.Context, o options, stdout io.Writer) error {
+	if o.only != "" && !slices.ContainsFunc(groups(), func(g group) bool { return g.name == o.only }) {
+		return fmt.Errorf("-only %q is none of the groups", o.only)
+	}
 	if o.contender != "" {
 		return contend(ctx, o, stdout)
 	}
