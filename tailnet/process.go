@@ -11,7 +11,7 @@ import (
 
 // memoryLimit bounds the heap: every packet in flight sits in a 64 KiB buffer,
 // and pools are otherwise unbounded.
-const memoryLimit = 80 << 20
+const memoryLimit = 86 << 20
 
 // PrepareProcess does what concerns the whole process and is therefore left to
 // programs: variables of the environment that steer the library are removed, the
