@@ -69,10 +69,15 @@ func (n *Node) HandleOther(choose func(local, remote netip.AddrPort) Handler) {
 	p.mu.Unlock()
 }
 
+// way returns both ends of a connection to a peer from the node's first address.
+func (n *Node) way(to netip.AddrPort) (local, remote tcpip.FullAddress) {
+	return tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFrom16(n.Addr().As16())},
+		tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFrom16(to.Addr().As16()), Port: to.Port()}
+}
+
 // DialTCP connects to a peer from the node's first address.
 func (n *Node) DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	local := tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFrom16(n.Addr().As16())}
-	remote := tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFrom16(to.Addr().As16()), Port: to.Port()}
+	local, remote := n.way(to)
 	c, err := gonet.DialTCPWithBind(ctx, n.stack.ip, local, remote, ipv6.ProtocolNumber)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s over the tailnet: %w", to, err)

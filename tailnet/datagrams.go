@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
@@ -26,8 +25,7 @@ func (n *Node) HandleDatagrams(choose func(local, remote netip.AddrPort) Handler
 // DialUDP returns a connection that exchanges datagrams with a peer's port. Nothing
 // is sent.
 func (n *Node) DialUDP(_ context.Context, to netip.AddrPort) (net.Conn, error) {
-	local := tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFrom16(n.Addr().As16())}
-	remote := tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFrom16(to.Addr().As16()), Port: to.Port()}
+	local, remote := n.way(to)
 	c, err := gonet.DialUDP(n.stack.ip, &local, &remote, ipv6.ProtocolNumber)
 	if err != nil {
 		return nil, fmt.Errorf("reach %s over the tailnet: %w", to, err)
