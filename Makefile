@@ -18,7 +18,7 @@ TAGS = $(subst $(empty) $(empty),,ts_omit_ace,ts_omit_acme,ts_omit_appconnectors
 	ts_omit_taildrop,ts_omit_tailnetlock,ts_omit_tap,ts_omit_tpm,ts_omit_tundevstats,ts_omit_unixsocketidentity, \
 	ts_omit_useroutes,ts_omit_useexitnode,ts_omit_useproxy,ts_omit_usermetrics,ts_omit_wakeonlan, \
 	ts_omit_webbrowser,ts_omit_webclient)
-BUILD = $(GO) build -tags '$(TAGS)' -trimpath -buildvcs=auto -ldflags "-s -w"
+BUILD = $(GO) build -tags '$(TAGS)$(MORE_TAGS)' -trimpath -buildvcs=auto -ldflags "-s -w"
 # Packages whose tests need cgo for the race detector.
 RACE = CGO_ENABLED=1 $(GO) test -race -shuffle=on
 
@@ -32,6 +32,13 @@ build: ## build both programs into bin/
 	$(BUILD) -o bin/worktally-agent ./cmd/agent
 	$(BUILD) -o bin/worktally ./cmd/worktally
 
+.PHONY: build-faults
+build-faults: MORE_TAGS = ,faultclock
+build-faults: ## build both programs with clocks that a test can change into bin/faultclock/
+	@mkdir -p bin/faultclock
+	$(BUILD) -o bin/faultclock/worktally-agent ./cmd/agent
+	$(BUILD) -o bin/faultclock/worktally ./cmd/worktally
+
 .PHONY: demo
 demo: build ## show everything on loopback until Ctrl-C; ONCE=1 compares and exits
 	$(GO) run ./e2e/demo $(if $(ONCE),-once)
@@ -41,10 +48,21 @@ deps: ## install what the tests run against (root), or say what is missing
 	@./scripts/deps.sh
 
 .PHONY: test
-test: deps lint ## all tests, with the race detector, the demo last
-	$(RACE) -timeout 12m ./...
+test: deps lint ## all tests, with the race detector, then the demo, the faults and 5 s of every fuzz target
+	$(RACE) -timeout 20m ./...
 	cd deploy/verify && $(GO) test ./...
 	$(MAKE) demo ONCE=1
+	$(MAKE) faults
+	$(MAKE) fuzz
+
+.PHONY: faults
+faults: build build-faults ## faults of the disk in fake time, then real programs, nothing lost or doubled (3 minutes); SEED=n ONLY=name repeats one
+	$(if $(ONLY),,$(GO) test -count=1 -run '^Test(Slots|Log|Crash|Outbox|Model)' ./internal/durable ./agent/reportclient)
+	$(GO) run ./e2e/faults $(if $(SEED),-seed $(SEED)) $(if $(ONLY),-set long -only '$(ONLY)')
+
+.PHONY: faults-long
+faults-long: build build-faults ## the same with FAULT_SEEDS (1000) of each kill, crowds, and what takes minutes (2 hours)
+	$(GO) run ./e2e/faults -set long -seeds $(or $(FAULT_SEEDS),1000) -kills 1 -parallel 8 $(if $(SEED),-seed $(SEED))
 
 .PHONY: check
 check: lint ## vet, format and the tests, for daily work
@@ -52,7 +70,7 @@ check: lint ## vet, format and the tests, for daily work
 
 .PHONY: race
 race: ## the tests with the race detector
-	$(RACE) -timeout 12m ./...
+	$(RACE) -timeout 20m ./...
 
 .PHONY: lint
 lint: ## vet for every platform, formatting, module files
@@ -76,6 +94,10 @@ golden: ## rewrite golden files; read the diff
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (5s)
 	./scripts/fuzz.sh $(or $(FUZZTIME),5s)
+
+.PHONY: mutants
+mutants: ## take every mechanism of docs/guarantees.md out once; its test must fail (5 minutes)
+	$(GO) run ./e2e/mutants
 
 .PHONY: bench-agent
 bench-agent: build ## measure the agent on this machine against its limits (4 minutes)

@@ -18,6 +18,7 @@ import (
 	"github.com/worktally/worktally/agent/reportclient"
 	"github.com/worktally/worktally/agent/stats"
 	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/internal/smallfile"
 	"github.com/worktally/worktally/internal/webserve"
 	"github.com/worktally/worktally/wire/agentpb"
 )
@@ -49,6 +50,8 @@ type Agent struct {
 	// firstManifest is closed when the first manifest is in.
 	firstManifest chan struct{}
 	taken         sync.Once
+	// readIdentity reads the file of an identity; tests let it hang.
+	readIdentity func(path string, limit int) ([]byte, error)
 }
 
 // New checks the options and puts the parts together. Nothing runs before Run.
@@ -68,6 +71,7 @@ func New(o Options) (*Agent, error) {
 		reinit:        make(chan string, 1),
 		firstManifest: make(chan struct{}),
 		netUp:         make(chan struct{}),
+		readIdentity:  smallfile.Read,
 	}
 	a.commands, err = agentexec.New(agentexec.Options{
 		Log: o.Log, Environ: o.Environ, Executable: o.Executable, AgentURL: o.URL.String(),
@@ -77,7 +81,7 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	if a.scripts, err = agentscripts.New(agentscripts.Options{
-		Log: o.Log, Commands: a.commands, Tally: a.tally, Sink: scriptSink{a}, LogDir: o.LogDir, DataDir: o.ScriptDataDir,
+		Log: o.Log, Commands: a.commands, Tally: a.tally, Sink: scriptSink{a}, LogDir: o.LogDir, DataDir: o.ScriptDataDir, Now: o.Now,
 	}); err != nil {
 		return nil, err
 	}
@@ -103,7 +107,7 @@ func (a *Agent) newClient() (err error) {
 	}
 	a.client, err = reportclient.New(reportclient.Options{
 		URL: o.URL, Token: a.currentToken, Header: o.Header, HTTPClient: o.HTTPClient, Log: o.Log,
-		Tally: a.tally, Outbox: o.Outbox, Version: o.Version, Subsystems: o.Subsystems, MetricsAddress: a.metricsAddress,
+		Tally: a.tally, OutboxDir: a.outboxDir, OutboxBytes: o.OutboxBytes, Now: o.Now, Version: o.Version, Subsystems: o.Subsystems, MetricsAddress: a.metricsAddress,
 		OnManifest: a.takeManifest, OnReinit: a.startOver, BeforeWindow: a.probeForWindow,
 		ReconnectMin: o.ReconnectMin, ReconnectMax: o.ReconnectMax,
 		Routines: routines,
@@ -135,7 +139,8 @@ func (a *Agent) startOver(reason string) {
 }
 
 // Run works until the context ends, or until the server asks the agent to start
-// over (ErrReinit). It returns after everything it started has ended.
+// over (ErrReinit). It returns after everything it started has ended, except what
+// hangs in the disk.
 func (a *Agent) Run(ctx context.Context) error {
 	// What stops last ends with outer; the parts that are stopped in order end
 	// with contexts of their own.
@@ -155,7 +160,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var page, client sync.WaitGroup
 	if l := a.o.MetricsListener; l != nil {
 		page.Go(func() {
-			if err := webserve.Serve(outer, l, webserve.Options{Handler: a.MetricsHandler(), ConfigFile: a.o.WebConfigFile, Log: a.log}); err != nil {
+			if err := webserve.Serve(outer, a.counted(l), webserve.Options{Handler: a.MetricsHandler(), ConfigFile: a.o.WebConfigFile, Log: a.log}); err != nil {
 				a.log.Error("the metrics page is no longer served", "err", err)
 			}
 		})

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/worktally/worktally/internal/smallfile"
 )
 
 // editorSettings are the machine settings of the editors that ask for git
@@ -39,11 +41,14 @@ func (a *Agent) prepareEditors() {
 	}
 }
 
+// maxSettings bounds how much of a file is read; a larger one is left alone.
+const maxSettings = 4 << 20
+
 // mergeSettings sets keys in a JSON file and keeps the rest. A file that is no
 // JSON object (editors allow comments) is not touched.
 func mergeSettings(path string, keys map[string]any) error {
 	settings := make(map[string]any)
-	text, err := os.ReadFile(path)
+	text, err := smallfile.Read(path, maxSettings)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:

@@ -70,7 +70,7 @@ func Example() {
 // yourPageShows asks the page of the embedding program until it has the line.
 func yourPageShows(registry *prometheus.Registry, line string) bool {
 	page := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		w := httptest.NewRecorder()
 		page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 		body, err := io.ReadAll(w.Result().Body)

@@ -4,12 +4,14 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -212,5 +214,27 @@ func TestDebugHandler(t *testing.T) {
 	fresh.DebugHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/manifest", nil))
 	if w.Code != http.StatusInternalServerError {
 		t.Errorf("without a manifest: %d", w.Code)
+	}
+}
+
+// TestStop_DiskThatHangs: a state directory that does not answer does not hold the
+// stop up for ever.
+func TestStop_DiskThatHangs(t *testing.T) {
+	s := wiretest.Start(t, wiretest.Options{Manifest: wiretest.NewManifest()})
+	a := newAgent(t, s, func(o *Options) { o.StateDir = t.TempDir() })
+	answers := make(chan struct{})
+	defer close(answers)
+	a.readIdentity = func(string, int) ([]byte, error) {
+		<-answers
+		return nil, errors.New("late")
+	}
+	a.start(t)
+	s.WaitCalls(t, "UpdateLifecycle", 1)
+	ended := make(chan error, 1)
+	go func() { ended <- a.stop() }()
+	select {
+	case <-ended:
+	case <-time.After(3 * sessionsDrain):
+		t.Error("the stop hangs with the disk")
 	}
 }

@@ -105,6 +105,9 @@ func (a *Agent) keepIdentity(ctx context.Context, id identity) error {
 	return os.Rename(temp, file)
 }
 
+// maxIdentity bounds how much of the file is read.
+const maxIdentity = 1 << 20
+
 // recallIdentity reads the identity of an earlier run. A missing one is no error.
 func (a *Agent) recallIdentity(ctx context.Context) error {
 	if a.o.StateDir == "" {
@@ -114,7 +117,7 @@ func (a *Agent) recallIdentity(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(file)
+	text, err := a.readIdentity(file, maxIdentity)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -125,6 +128,7 @@ func (a *Agent) recallIdentity(ctx context.Context) error {
 	if err := json.Unmarshal(text, &id); err != nil || id.AgentName == "" || id.Workspace == uuid.Nil {
 		return fmt.Errorf("%s is damaged; it is written again with the next manifest (%v)", file, err)
 	}
+	a.client.Recall(id.Workspace, id.AgentName) // its totals come before its page
 	a.identity.CompareAndSwap(nil, &id)
 	return nil
 }
@@ -146,17 +150,45 @@ func (a *Agent) awaitIdentity(ctx context.Context) bool {
 // stateDir is the part of the state directory that belongs to this agent of this
 // workspace, "" if nothing is kept.
 func (a *Agent) stateDir() string {
-	id := a.identity.Load()
-	if a.o.StateDir == "" || id == nil {
-		return ""
+	if id := a.identity.Load(); id != nil {
+		return a.stateDirOf(id.Workspace, id.AgentName)
 	}
-	return filepath.Join(a.o.StateDir, id.Workspace.String(), safeName(id.AgentName))
+	return ""
 }
 
-// safeName makes an agent's name a single path element.
-func safeName(name string) string {
-	if name == "" || strings.ContainsAny(name, "/\\\x00") || name == "." || name == ".." {
-		return hex.EncodeToString([]byte(name)) + ".x"
+func (a *Agent) stateDirOf(workspace uuid.UUID, agent string) string {
+	if a.o.StateDir == "" {
+		return ""
 	}
-	return name
+	return filepath.Join(a.o.StateDir, workspace.String(), safeName(agent))
+}
+
+// outboxDir is where reports wait until a server has taken them in.
+func (a *Agent) outboxDir(workspace uuid.UUID, agent string) string {
+	if dir := a.stateDirOf(workspace, agent); dir != "" {
+		return filepath.Join(dir, "outbox")
+	}
+	return ""
+}
+
+// maxElement is what file systems take as the length of a path element, in bytes.
+const maxElement = 255
+
+// safeName makes an agent's name a single path element, another one for each name.
+func safeName(name string) string {
+	if isElement(name) {
+		return name
+	}
+	if escaped := hex.EncodeToString([]byte(name)) + ".x"; len(escaped) <= maxElement {
+		return escaped
+	}
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:]) + ".h"
+}
+
+// isElement says whether a name can stand for itself; the endings are those of names
+// that cannot.
+func isElement(name string) bool {
+	return name != "" && name != "." && name != ".." && len(name) <= maxElement && !strings.ContainsAny(name, "/\\\x00") &&
+		!strings.HasSuffix(name, ".x") && !strings.HasSuffix(name, ".h")
 }

@@ -128,8 +128,15 @@ func TestIdentity_DamagedCache(t *testing.T) {
 
 func TestSafeName(t *testing.T) {
 	seen := make(map[string]string)
-	for _, name := range []string{"main", "", ".", "..", "a/b", `a\b`, "a\x00b", "../../etc", "ä b"} {
+	long := strings.Repeat("n", 255)
+	for _, name := range []string{
+		"main", "", ".", "..", "a/b", `a\b`, "a\x00b", "../../etc", "ä b", "2f.x", "/", // which becomes 2f.x
+		long, long + "1", long + "2", long + "/", strings.Repeat("/", 127), strings.Repeat("ä", 2000),
+	} {
 		safe := safeName(name)
+		if err := os.Mkdir(filepath.Join(t.TempDir(), safe), 0o700); err != nil {
+			t.Errorf("%.20q: %v", name, err)
+		}
 		if filepath.Base(safe) != safe || safe == "." || safe == ".." || strings.ContainsAny(safe, "/\\\x00") {
 			t.Errorf("%q becomes %q", name, safe)
 		}

@@ -28,10 +28,13 @@ import (
 	"github.com/worktally/worktally/wire/wiretest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testtool.MindHangUps()
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds every wait for something that is due at once.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // running is an agent under test.
 type running struct {
@@ -73,6 +76,12 @@ func newAgent(t *testing.T, s *wiretest.Server, change func(*Options)) *running 
 func run(t *testing.T, s *wiretest.Server, change func(*Options)) *running {
 	t.Helper()
 	r := newAgent(t, s, change)
+	r.start(t)
+	return r
+}
+
+func (r *running) start(t *testing.T) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
@@ -100,7 +109,6 @@ func run(t *testing.T, s *wiretest.Server, change func(*Options)) *running {
 			t.Logf("log:\n%s", r.log)
 		}
 	})
-	return r
 }
 
 func eventually(t *testing.T, what string, condition func() bool) {

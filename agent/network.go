@@ -8,12 +8,14 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/worktally/worktally/agent/agentnet"
 	"github.com/worktally/worktally/agent/stats"
+	"github.com/worktally/worktally/internal/clienttls"
 	"github.com/worktally/worktally/tailnet"
 	"github.com/worktally/worktally/wire/agentpb"
 	"github.com/worktally/worktally/wire/tailnetpb"
@@ -55,7 +57,7 @@ func (c tailnetTally) Packets(p *tailnet.Peer, proto uint8, local, remote netip.
 func (a *Agent) startNetwork(w *serving) (*network, error) {
 	m := a.manifest.Load()
 	o := tailnet.Options{
-		ID: uuid.UUID(m.GetAgentId()), AccessURL: a.o.URL, ListenPort: a.o.TailnetListenPort, Counter: tailnetTally{a.tally}, ControlPort: agentnet.PortHTTP, Log: a.log,
+		ID: uuid.UUID(m.GetAgentId()), AccessURL: a.o.URL, ListenPort: a.o.TailnetListenPort, TLS: clienttls.ConfigOf(a.o.HTTPClient), Counter: tailnetTally{a.tally}, ControlPort: agentnet.PortHTTP, Log: a.log,
 	}
 	if a.o.Header != nil {
 		o.RelayHeader = a.relayHeader
@@ -87,7 +89,8 @@ func (a *Agent) relayHeader() http.Header {
 
 // handlers chooses who serves a connection of a peer, by port.
 func (n *network) handlers(w *serving) func(local, remote netip.AddrPort) tailnet.Handler {
-	ports := map[uint16]tailnet.Handler{agentnet.PortSpeedtest: n.handler("speed test", agentnet.Speedtest)}
+	tests, forwards := n.bounded(maxSpeedtests), n.bounded(maxPortForwards)
+	ports := map[uint16]tailnet.Handler{agentnet.PortSpeedtest: n.handler("speed test", tests(agentnet.Speedtest))}
 	if w.ssh != nil {
 		ports[agentnet.PortSSH], ports[agentnet.PortStandardSSH] = w.ssh.HandleTrusted, w.ssh.HandleTrusted
 	}
@@ -99,28 +102,52 @@ func (n *network) handlers(w *serving) func(local, remote netip.AddrPort) tailne
 		if h, ok := ports[port]; ok || port < agentnet.FirstFreePort {
 			return h
 		}
-		return n.handler("forward a port", func(ctx context.Context, c net.Conn) error { return agentnet.Splice(ctx, c, port) })
+		return n.handler("forward a port", forwards(func(ctx context.Context, c net.Conn) error { return agentnet.Splice(ctx, c, port) }))
 	}
 }
 
-// maxDatagramForwards bounds the pairs of UDP ports that are forwarded at a time;
-// each has two buffers of 64 KiB.
-const maxDatagramForwards = 256
+// What peers may have open at a time, all of them together.
+const (
+	// maxDatagramForwards are pairs of UDP ports; each has two buffers of 64 KiB.
+	maxDatagramForwards = 256
+	// maxPortForwards are connections to ports of the workspace; each has two buffers
+	// of 32 KiB, a descriptor, and what is on its way.
+	maxPortForwards = 2000
+	// maxSpeedtests: each sends a block of 2 MiB.
+	maxSpeedtests = 16
+	// maxAPIConns are connections to the HTTP API, maxAPIHeader what the header of a
+	// request may have.
+	maxAPIConns  = 256
+	maxAPIHeader = 64 << 10
+)
 
-// datagramHandler forwards UDP to the loopback.
-func (n *network) datagramHandler() func(local, remote netip.AddrPort) tailnet.Handler {
-	slots := make(chan struct{}, maxDatagramForwards)
-	return func(local, _ netip.AddrPort) tailnet.Handler {
-		return n.handler("forward a UDP port", func(ctx context.Context, c net.Conn) error {
+type server = func(context.Context, net.Conn) error
+
+// bounded returns what lets as many of the connections be served at a time as the
+// limit says; more are closed and counted.
+func (n *network) bounded(limit int) func(server) server {
+	places := make(chan struct{}, limit)
+	return func(serve server) server {
+		return func(ctx context.Context, c net.Conn) error {
 			select {
-			case slots <- struct{}{}:
-				defer func() { <-slots }()
-				return agentnet.SpliceDatagrams(ctx, c, local.Port())
+			case places <- struct{}{}:
+				defer func() { <-places }()
+				return serve(ctx, c)
 			default:
 				n.a.tally.Drop(stats.DropForwards, 1)
 				return c.Close()
 			}
-		})
+		}
+	}
+}
+
+// datagramHandler forwards UDP to the loopback.
+func (n *network) datagramHandler() func(local, remote netip.AddrPort) tailnet.Handler {
+	forwards := n.bounded(maxDatagramForwards)
+	return func(local, _ netip.AddrPort) tailnet.Handler {
+		return n.handler("forward a UDP port", forwards(func(ctx context.Context, c net.Conn) error {
+			return agentnet.SpliceDatagrams(ctx, c, local.Port())
+		}))
 	}
 }
 
@@ -160,6 +187,7 @@ func (n *network) serveHTTP() error {
 	n.http = &http.Server{
 		Handler:     agentnet.NewAPI(agentnet.Options{Netcheck: n.netcheck, Debug: debug, HiddenPorts: n.a.hiddenPorts}),
 		ReadTimeout: agentnet.ReadTimeout, WriteTimeout: agentnet.WriteTimeout,
+		MaxHeaderBytes: maxAPIHeader, ConnState: n.boundAPI(maxAPIConns),
 	}
 	n.wg.Go(func() {
 		if err := n.http.Serve(l); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
@@ -167,6 +195,22 @@ func (n *network) serveHTTP() error {
 		}
 	})
 	return nil
+}
+
+// boundAPI closes and counts connections of the HTTP API beyond a limit.
+func (n *network) boundAPI(limit int64) func(net.Conn, http.ConnState) {
+	var open atomic.Int64
+	return func(c net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			if open.Add(1) > limit {
+				_ = c.Close() // the server notices, and says that it is closed
+				n.a.tally.Drop(stats.DropForwards, 1)
+			}
+		case http.StateClosed, http.StateHijacked:
+			open.Add(-1)
+		}
+	}
 }
 
 // hiddenPorts are the agent's own, which are nobody's business.

@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/ssh"
 
-	"github.com/worktally/worktally/agent/reportclient"
 	"github.com/worktally/worktally/internal/buildinfo"
 	"github.com/worktally/worktally/wire/agentpb"
 )
@@ -29,14 +28,15 @@ type Options struct {
 	Token func(context.Context) (string, error)
 	// Header returns extra headers for every request to the server.
 	Header func(context.Context) (http.Header, error)
-	// HTTPClient makes all requests to the server; nil means
-	// http.DefaultClient.
+	// HTTPClient makes all requests to the server; nil means http.DefaultClient. If
+	// its transport is an *http.Transport its TLS settings (authorities, client
+	// certificate) are those for relays too.
 	HTTPClient *http.Client
 	// Log takes what the agent has to say; nil discards it.
 	Log *slog.Logger
 
-	// StateDir keeps what must outlive the process: identity and host key, below
-	// workspace and agent name. "" keeps nothing.
+	// StateDir keeps what must outlive the process: identity, host key, counts and
+	// reports, below workspace and agent name. "" keeps nothing.
 	StateDir string
 	// LogDir holds script logs, ScriptDataDir the scripts' data; "" means the
 	// directory for temporary files.
@@ -47,8 +47,12 @@ type Options struct {
 	// Environ returns the environment that children inherit; nil means the
 	// process's.
 	Environ func() []string
-	// Outbox keeps reports until the server acknowledges them; nil means memory.
-	Outbox reportclient.Outbox
+	// OutboxBytes bounds the history of reports that wait in the state directory
+	// for a server; the oldest goes first, totals never. 0 means 64 MiB.
+	OutboxBytes int64
+	// Now is the wall clock, for schedules and what outlives the process; nil means
+	// time.Now.
+	Now func() time.Time
 
 	// Version is reported to the server, semver with a leading v; "" means the
 	// version of the running binary.

@@ -16,6 +16,7 @@ import (
 func (a *Agent) MetricsHandler() http.Handler {
 	return exposition.NewHandler(exposition.HandlerOptions{
 		Page: a.page, Registry: a.registry, Log: a.log,
+		OnCut: func() { a.tally.Drop(stats.DropScrapes, 1) },
 		Ready: func() bool { return a.identity.Load() != nil },
 	})
 }
@@ -50,11 +51,9 @@ func (a *Agent) tallyRow(id identity) *exposition.Row {
 		for i, l := range total.Labels {
 			labels[i] = exposition.Label(l)
 		}
-		// A total that this version does not know is kept for the server, and has
-		// no place on the page.
-		if _, _, known := a.table.Lookup(total.Name); known {
-			w.add(total.Name, total.Value, labels...)
-		}
+		// One from the disk that this version does not know, by its name or as it is
+		// labelled, is kept for the server, and has no place on the page.
+		_ = w.b.Add(total.Name, total.Value, labels...)
 	}
 	w.add("coderd_agentstats_rx_bytes", float64(s.RxBytes))
 	w.add("coderd_agentstats_tx_bytes", float64(s.TxBytes))
@@ -104,6 +103,14 @@ func (a *Agent) processRow() *exposition.Row {
 	w.add("agent_reports_total", float64(h.ReportsFailed), label("result", "failed"))
 	w.add("agent_reports_total", float64(h.ReportsRefused), label("result", "refused"))
 	w.add("agent_outbox_records", float64(h.Records))
+	w.add("agent_outbox_bytes", float64(h.OutboxBytes))
+	durable := 0.0
+	if h.OutboxDurable {
+		durable = 1
+	}
+	w.add("agent_outbox_durable", durable)
+	w.add("agent_outbox_write_errors_total", float64(h.OutboxWriteErrors))
+	w.add("agent_outbox_set_aside_total", float64(h.OutboxSetAside))
 	addTime(w, "agent_report_last_success_timestamp_seconds", h.LastSuccess)
 	addTime(w, "agent_outbox_oldest_timestamp_seconds", h.OldestRecord)
 	return w.b.Row()

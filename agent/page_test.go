@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/worktally/worktally/agent/stats"
 	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/wire/agentpb"
 	"github.com/worktally/worktally/wire/wiretest"
@@ -176,6 +177,25 @@ func TestPage_ManifestWithoutNames(t *testing.T) {
 	s.WaitCalls(t, "UpdateLifecycle", 2)
 	if lines := sampleLines(scrape(t, a.MetricsHandler()), "agent_connected"); len(lines) != 1 {
 		t.Errorf("the page is broken: %q", lines)
+	}
+}
+
+// TestPage_StrangeTotals: what was read from the disk may be another version's, or
+// nobody's; the page goes on without it.
+func TestPage_StrangeTotals(t *testing.T) {
+	s := wiretest.Start(t, wiretest.Options{})
+	a := newAgent(t, s, nil)
+	a.setIdentity(t.Context(), a.identityOf(wiretest.NewManifest()))
+	scripts := func(labels ...stats.Label) stats.Series {
+		return stats.Series{Name: "agent_scripts_executed_total", Labels: labels, Value: 7}
+	}
+	a.tally.Restore([]stats.Series{
+		scripts(stats.Label{Name: "success", Value: "true"}), scripts(stats.Label{Name: "a b", Value: "x"}), scripts(stats.Label{Name: "agent_name", Value: "x"}),
+		scripts(stats.Label{Name: "x", Value: "1"}, stats.Label{Name: "x", Value: "2"}), {Name: "agent_of_tomorrow_total", Value: 7},
+	})
+	lines := sampleLines(scrape(t, a.MetricsHandler()), "agent_scripts_executed_total")
+	if len(lines) != 2 || !strings.HasSuffix(lines[1], `success="true"} 7`) {
+		t.Errorf("got %q", lines)
 	}
 }
 

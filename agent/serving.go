@@ -9,6 +9,7 @@ import (
 	"github.com/worktally/worktally/agent/agentssh"
 	"github.com/worktally/worktally/agent/stats"
 	"github.com/worktally/worktally/internal/countnet"
+	"github.com/worktally/worktally/internal/webserve"
 )
 
 // serving is what runs between the first manifest and the stop.
@@ -21,6 +22,21 @@ type serving struct {
 	pty  *agentpty.Server // likewise
 	net  *network         // nil before the first manifest, or without tailnet
 	stop bool
+}
+
+// ended waits until all of it has ended. What reads a disk that hangs may not.
+func (w *serving) ended(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.wait.Wait()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // startServing starts what waits for an identity: SSH, terminals, the tailnet
@@ -73,7 +89,7 @@ func (a *Agent) serveSessions(w *serving) {
 		if w.ssh == nil {
 			_ = l.Close()
 		} else {
-			a.serve(w, "ssh", w.ssh.Serve, countnet.Listen(l, a.flow(stats.PathTCP, "TCP")))
+			a.serve(w, "ssh", w.ssh.Serve, countnet.Listen(a.counted(l), a.flow(stats.PathTCP, "TCP")))
 		}
 	}
 	if l := a.o.PTYListener; l != nil {
@@ -85,8 +101,13 @@ func (a *Agent) serveSessions(w *serving) {
 		if l.Addr().Network() == "unix" {
 			path, proto = stats.PathUnix, "unix"
 		}
-		a.serve(w, "reconnecting terminals", w.pty.Serve, countnet.Listen(l, a.flow(path, proto)))
+		a.serve(w, "reconnecting terminals", w.pty.Serve, countnet.Listen(a.counted(l), a.flow(path, proto)))
 	}
+}
+
+// counted counts what the system cannot accept.
+func (a *Agent) counted(l net.Listener) net.Listener {
+	return webserve.CountFailures(l, func() { a.tally.Drop(stats.DropAccepts, 1) })
 }
 
 func (a *Agent) serve(w *serving, what string, f func(net.Listener) error, l net.Listener) {

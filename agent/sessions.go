@@ -3,6 +3,7 @@ package agent
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -28,11 +29,15 @@ func (a *Agent) newSSH() (*agentssh.Server, error) {
 	})
 }
 
-// hostKey is kept in the state directory; without one it lives as long as the
-// process.
+// hostKey is kept in the state directory; without one, or if that cannot be
+// written, it lives as long as the process: a full disk must not lock people out.
 func (a *Agent) hostKey() (ssh.Signer, error) {
 	if dir := a.stateDir(); dir != "" {
-		return agentssh.LoadOrCreateHostKey(dir)
+		key, err := agentssh.LoadOrCreateHostKey(dir)
+		if !errors.Is(err, agentssh.ErrHostKeyNotKept) {
+			return key, err
+		}
+		a.log.Warn("the SSH host key lasts only as long as the process", "err", err)
 	}
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

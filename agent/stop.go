@@ -49,7 +49,7 @@ func (a *Agent) stop(w *serving, endLife context.CancelFunc) {
 	}
 	endLife()
 	_ = step("scripts", sessionsDrain, a.scripts.Close)
-	w.wait.Wait()
+	_ = step("what was served", sessionsDrain, w.ended)
 	if network != nil {
 		network.close() // what it counts last belongs to the last report
 	}

@@ -30,7 +30,8 @@ type API struct {
 	// Token is the person's. Required.
 	Token string
 	// HTTPClient makes the requests; nil means one like http.DefaultClient. Redirects
-	// are not followed.
+	// are not followed. If its transport is an *http.Transport its TLS settings are
+	// those for relays too.
 	HTTPClient *http.Client
 }
 

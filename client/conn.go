@@ -15,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/worktally/worktally/internal/clienttls"
 	"github.com/worktally/worktally/internal/retry"
 	"github.com/worktally/worktally/tailnet"
 	"github.com/worktally/worktally/wire"
@@ -67,7 +68,7 @@ func Dial(ctx context.Context, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.node, err = tailnet.New(tailnet.Options{AccessURL: o.API.URL, Log: o.Log}); err != nil {
+	if c.node, err = tailnet.New(tailnet.Options{AccessURL: o.API.URL, TLS: clienttls.ConfigOf(o.API.HTTPClient), Log: o.Log}); err != nil {
 		return nil, err
 	}
 	c.node.ForceWebsockets(info.ForceWebsockets)

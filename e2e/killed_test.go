@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/worktally/worktally/e2e/stack"
+	"github.com/worktally/worktally/internal/faultnet"
 )
 
 // ticking is a workspace whose script runs every second, well and badly in turn,
@@ -76,9 +76,9 @@ func surviveTroubles(t *testing.T, troubles []trouble, prepare func(*world)) {
 	prepare(w)
 	w.startServer()
 	w.apply(spec("ws", ticking))
-	network := newCutter(t, w.server.Address)
+	network := w.network(w.server.Address, seed)
 	var err error
-	w.agent, err = w.StartAgent(t.Context(), "worktally-agent", network.url(), w.token)
+	w.agent, err = w.StartAgent(t.Context(), "worktally-agent", network.URL(), w.token)
 	w.must(err)
 
 	held := w.hold()
@@ -106,11 +106,11 @@ func surviveTroubles(t *testing.T, troubles []trouble, prepare func(*world)) {
 }
 
 // bring brings trouble over the server.
-func (w *world) bring(what trouble, network *cutter, rng *rand.Rand) {
+func (w *world) bring(what trouble, network *faultnet.Proxy, rng *rand.Rand) {
 	w.t.Helper()
 	if what == lostReply || what == killedReplies {
-		network.swallow.Store(true)
-		w.awaitLostReply()
+		network.Set(faultnet.Faults{LoseReplies: true})
+		w.must(stack.AwaitLostReply(w.t.Context(), patience, w.agent, w.server, interval))
 	} else {
 		w.pause(time.Duration(rng.Int64N(int64(1200 * time.Millisecond))))
 	}
@@ -118,33 +118,19 @@ func (w *world) bring(what trouble, network *cutter, rng *rand.Rand) {
 		w.server.Kill()
 		w.pause(time.Duration(rng.Int64N(int64(500 * time.Millisecond))))
 	}
-	network.cut()
+	network.Cut()
 	if what == killed || what == killedReplies {
 		w.must(w.server.Start(w.t.Context()))
 	}
 }
 
-// awaitLostReply waits until a report is committed whose reply was swallowed:
-// either one that came after the swallowing began, or the one before it, on whose
-// reply the agent then waits and sends no other.
-func (w *world) awaitLostReply() {
+// network is what an agent reaches a server through.
+func (w *world) network(target string, seed uint64) *faultnet.Proxy {
 	w.t.Helper()
-	before := -1.0
-	w.await(patience, "a lost reply", func(ctx context.Context) error {
-		agent, server, err := stack.BothPages(ctx, w.agent, w.server)
-		if err != nil {
-			return err
-		}
-		committed := server.Sum("worktally_reports_total", `result="ok"`)
-		if before < 0 {
-			before = committed
-		}
-		acknowledged := time.UnixMilli(int64(1000 * agent.Sum("agent_report_last_success_timestamp_seconds")))
-		if committed == before && time.Since(acknowledged) < 3*interval {
-			return errors.New("no report was committed and none waits for a reply")
-		}
-		return nil
-	})
+	p, err := faultnet.ListenLoopback("tcp", target, seed)
+	w.must(err)
+	w.t.Cleanup(p.Close)
+	return p
 }
 
 // pause is a random moment, not a wait for anything.

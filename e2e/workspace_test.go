@@ -81,7 +81,7 @@ func TestWorkspace_RotatedTokenEndsTheSession(t *testing.T) {
 	w := start(t, ticking)
 	w.awaitReport()
 	h := w.hold()
-	fresh := strings.TrimSpace(w.cli("workspace", "rotate-token", "ws"))
+	fresh := strings.TrimSpace(w.cli("workspace", "rotate-token", "ws", "--grace", "0"))
 	if fresh == w.token || fresh == "" {
 		t.Fatalf("the new token is %q", fresh)
 	}

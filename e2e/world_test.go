@@ -20,7 +20,7 @@ const (
 	// interval is how often agents report in tests, the shortest there is.
 	interval = time.Second
 	// patience is how long anything may take that has no limit of its own.
-	patience = 30 * time.Second
+	patience = time.Minute
 )
 
 // world is a server and, mostly, an agent.
@@ -139,7 +139,7 @@ func (w *world) apply(yaml string) {
 func (w *world) startAgent(args ...string) {
 	w.t.Helper()
 	var err error
-	w.agent, err = w.StartAgent(w.t.Context(), "worktally-agent", "http://"+w.server.Address, w.token, args...)
+	w.agent, err = w.StartAgent(w.t.Context(), "worktally-agent", w.server.URL(), w.token, args...)
 	w.must(err)
 }
 

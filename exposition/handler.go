@@ -1,9 +1,11 @@
 package exposition
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,11 +22,15 @@ type HandlerOptions struct {
 	Registry *prometheus.Registry
 	// Ready says whether the process does its work; nil means always.
 	Ready func() bool
-	// MaxScrapes bounds the scrapes served at once; 0 means 16. More are
-	// answered 503 and counted by promhttp.
+	// MaxScrapes bounds the scrapes served at once; 0 means 16. For one more the
+	// oldest of the host that has the most is cut; if that has just begun the new
+	// one is answered 503, which promhttp counts.
 	MaxScrapes int
-	// WriteTimeout bounds how long a slow reader may take; 0 means 60 s.
+	// WriteTimeout bounds how long a slow reader may take; 0 means 60 s. Then its
+	// scrape is cut.
 	WriteTimeout time.Duration
+	// OnCut is called for each scrape that was cut, concurrently; nil does nothing.
+	OnCut func()
 	// Parts serves the parts of a server's page under paths of their own:
 	// /metrics/replica and /metrics/deployment.
 	Parts bool
@@ -47,10 +53,13 @@ func NewHandler(o HandlerOptions) http.Handler {
 	if o.WriteTimeout <= 0 {
 		o.WriteTimeout = time.Minute
 	}
+	if o.OnCut == nil {
+		o.OnCut = func() {}
+	}
 	if o.Codings == nil {
 		o.Codings = []Coding{plainGzip()}
 	}
-	h := &handler{o: o, slots: make(chan struct{}, o.MaxScrapes), codings: newCodings(o.Codings)}
+	h := &handler{o: o, scrapes: scrapes{limit: o.MaxScrapes}, codings: newCodings(o.Codings)}
 	page := promhttp.InstrumentMetricHandler(o.Registry, http.HandlerFunc(h.scrape))
 	// No ServeMux: it would redirect a path that is not clean.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -82,7 +91,7 @@ func NewRuntimeRegistry() *prometheus.Registry {
 
 type handler struct {
 	o       HandlerOptions
-	slots   chan struct{}
+	scrapes scrapes
 	codings *codings
 }
 
@@ -106,18 +115,31 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusMethodNotAllowed, "only GET and HEAD")
 		return
 	}
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	default:
+	control := http.NewResponseController(w)
+	// A writer without deadlines (a test recorder) has nothing to bound.
+	_ = control.SetWriteDeadline(time.Now().Add(h.o.WriteTimeout))
+	mine, gone := h.scrapes.take(r.RemoteAddr, func() { _ = control.SetWriteDeadline(time.Unix(1, 0)) })
+	if mine == nil {
 		plain(w, http.StatusServiceUnavailable, "too many scrapes at once")
 		return
 	}
+	defer h.scrapes.leave(mine)
+	if gone != nil {
+		select {
+		case <-gone:
+		case <-time.After(handover):
+		case <-r.Context().Done():
+			return
+		}
+	}
+	h.write(w, r)
+}
+
+// write renders the page that a request wants to see.
+func (h *handler) write(w http.ResponseWriter, r *http.Request) {
 	page := h.page(r)
 	format := Negotiate(r.Header.Get("Accept"))
 	coding := negotiateCoding(r.Header.Get("Accept-Encoding"), h.codings.names)
-	// A writer without deadlines (a test recorder) has nothing to bound.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.o.WriteTimeout))
 	w.Header().Set("Content-Type", format.ContentType())
 	w.Header().Set("Vary", "Accept, Accept-Encoding")
 	if coding != identityCoding {
@@ -127,6 +149,9 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	err := h.codings.encode(coding, w, func(w io.Writer) error { return page.Write(w, format) })
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		h.o.OnCut()
+	}
 	if err != nil {
 		h.o.Log.Debug("scrape ended early", "err", err, "remote", r.RemoteAddr)
 	}

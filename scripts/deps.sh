@@ -15,6 +15,7 @@ need sftp openssh-client
 need rsync rsync
 need screen screen
 need xauth xauth
+need ssh-audit ssh-audit
 need socat socat
 need ssh-keygen openssh-client
 need prometheus prometheus

@@ -8,5 +8,5 @@ trap 'rm -rf "$bin"' EXIT
 go build -o "$bin/" google.golang.org/protobuf/cmd/protoc-gen-go storj.io/drpc/cmd/protoc-gen-go-drpc
 PATH="$bin:$PATH" protoc -I . \
 	--go_out=. --go_opt=module=github.com/worktally/worktally \
-	--go-drpc_out=. --go-drpc_opt=module=github.com/worktally/worktally \
-	wire/tailnetpb/tailnet.proto wire/worktallypb/report.proto wire/agentpb/agent.proto
+	--go-drpc_out=. --go-drpc_opt=module=github.com/worktally/worktally --go-drpc_opt=json=false \
+	wire/tailnetpb/tailnet.proto wire/worktallypb/report.proto wire/worktallypb/outbox.proto wire/agentpb/agent.proto

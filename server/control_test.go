@@ -30,9 +30,16 @@ type controlPlane struct {
 
 func newControlPlane(t *testing.T, p Prometheus) *controlPlane {
 	t.Helper()
+	return newControlPlaneOf(t, Options{Prometheus: p})
+}
+
+// newControlPlaneOf is newControlPlane for a server with these options.
+func newControlPlaneOf(t *testing.T, o Options) *controlPlane {
+	t.Helper()
 	var first strings.Builder
-	p.Enable, p.Address = true, "127.0.0.1:0"
-	c := &controlPlane{t: t, o: Options{StateDir: t.TempDir(), HTTPAddress: "127.0.0.1:0", FirstToken: &first, Prometheus: p}}
+	o.Prometheus.Enable, o.Prometheus.Address = true, "127.0.0.1:0"
+	o.StateDir, o.HTTPAddress, o.FirstToken = t.TempDir(), "127.0.0.1:0", &first
+	c := &controlPlane{t: t, o: o}
 	c.start()
 	lines := strings.Split(strings.TrimSpace(first.String()), "\n")
 	c.token = lines[len(lines)-1]

@@ -41,7 +41,7 @@ func must(t testing.TB, err error) {
 
 func poll(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); {
+	for deadline := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("timed out waiting: %s", what)
 		}
@@ -65,7 +65,9 @@ type world struct {
 func newWorld(t *testing.T, o Options) *world {
 	t.Helper()
 	w := &world{t: t, o: o}
-	w.o.StateDir, w.o.HTTPAddress = t.TempDir(), "127.0.0.1:0"
+	if w.o.HTTPAddress = "127.0.0.1:0"; w.o.StateDir == "" {
+		w.o.StateDir = t.TempDir()
+	}
 	var first strings.Builder
 	w.o.FirstToken = &first
 	w.start()

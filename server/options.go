@@ -17,14 +17,22 @@ import (
 type Options struct {
 	// HTTPAddress is where agents and people connect; "" means 127.0.0.1:3000.
 	HTTPAddress string
-	// AccessURL is how agents reach the server; nil means http and the bound
-	// address.
+	// HTTPWebConfigFile is a Prometheus web config file for that listener: TLS, and
+	// which certificates of clients are asked for. It may have no users: agents and
+	// people send tokens. Certificates are read again for every connection. "" means
+	// plain HTTP.
+	HTTPWebConfigFile string
+	// AccessURL is how agents reach the server; nil means http, https with TLS, and
+	// the bound address.
 	AccessURL *url.URL
 	// StateDir holds the database unless DatabaseDSN names one. Required then.
 	StateDir string
 	// DatabaseDSN is a SQLite file or a postgres:// URL; "" means worktally.db in
 	// StateDir. It is a secret.
 	DatabaseDSN string
+	// SetAsideDatabase lets an SQLite database that is so damaged that workspaces,
+	// users and tokens are lost be replaced by an empty one. The damaged file is kept.
+	SetAsideDatabase bool
 	// StatsInterval is the report interval that agents are told; 0 means 30 s.
 	StatsInterval time.Duration
 	// AgentPingInterval is the liveness period; 0 means 15 s.
@@ -51,10 +59,17 @@ type Options struct {
 	// STUNAddress is the UDP address of the server's own STUN service; "" means
 	// none.
 	STUNAddress string
-	Log         *slog.Logger
+	// AuditLog is a file for the audit log; "" means none.
+	AuditLog string
+	Log      *slog.Logger
+	// Now is the wall clock, for what is stored and compared with what is; nil means
+	// time.Now. How long something takes is measured without it.
+	Now func() time.Time
 	// HTTPListener and PrometheusListener take the place of addresses, for tests
 	// and embedding. The server closes them.
 	HTTPListener, PrometheusListener net.Listener
+
+	tls bool // HTTPWebConfigFile asks for it
 }
 
 // Prometheus says what the metrics page shows and where.
@@ -92,6 +107,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	var errs []error
 	if o.DatabaseDSN == "" {

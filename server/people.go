@@ -15,7 +15,7 @@ import (
 
 // openPeople opens what the server keeps about people besides the catalog.
 func (s *Server) openPeople(ctx context.Context) (err error) {
-	s.activity, err = activity.Open(ctx, s.db, activity.Options{History: s.ledger, Log: s.log, Registerer: s.registry})
+	s.activity, err = activity.Open(ctx, s.db, activity.Options{History: s.ledger, Now: s.o.Now, Log: s.log, Registerer: s.registry})
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (w *world) scrape() string {
 func (w *world) awaitLines(lines ...string) {
 	w.t.Helper()
 	var page string
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		page = w.scrape()
 		missing := ""
 		for _, line := range lines {

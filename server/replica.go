@@ -43,9 +43,26 @@ func (s *Server) nameReplica() error {
 // watchReplicas hands agents over to other replicas as soon as these have them, and
 // ends here what they have changed.
 func (s *Server) watchReplicas(ctx context.Context) error {
-	s.catalog.WatchReplicas(ctx, s.publisher.AgentChanged, func(n catalog.WorkspaceNotice) {
-		s.endOld(n)
-		s.people.ChangedElsewhere(n.Deleted, n.Agents, n.Revoked)
+	s.catalog.WatchReplicas(ctx, catalog.Watch{
+		States: s.publisher.AgentChanged,
+		Changed: func(n catalog.WorkspaceNotice) {
+			s.endOld(n)
+			s.people.ChangedElsewhere(n.Deleted, n.Agents, n.Revoked)
+		},
+		Token: func(n catalog.TokenNotice) {
+			if n.Username != "" {
+				s.people.UserChangedElsewhere(n.Username)
+			}
+			if n.Agent != uuid.Nil {
+				s.agents.Recheck(ctx, n.Agent)
+			}
+		},
+		Events: s.rollup.Stale,
+		Again: func() {
+			s.rollup.Stale()
+			s.agents.RecheckAll(ctx)
+			s.people.Recheck(ctx)
+		},
 	})
 	return nil
 }
@@ -58,14 +75,35 @@ func (s *Server) announceNodes() func(context.Context, map[uuid.UUID]string) err
 	return s.catalog.SetTailnetNodes
 }
 
+// tellOfEvents makes other replicas refresh what is made of builds.
+func (s *Server) tellOfEvents(ctx context.Context) {
+	telling, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
+	if err := s.catalog.TellOfEvents(telling); err != nil && ctx.Err() == nil {
+		s.log.Warn("tell other replicas of builds; they see them within a minute", "err", err)
+	}
+}
+
 // endOld ends what belonged to the old state of a workspace here: series end, and
 // agents connect again with what is valid now.
 func (s *Server) endOld(n catalog.WorkspaceNotice) {
 	s.publisher.WorkspaceChanged(n.Workspace)
-	s.rollup.Changed()
+	s.rollup.Stale()                // the others hear of n
 	s.coordinator.End(n.Revoked...) // clients are cut off at once
 	for _, id := range slices.Concat(n.Revoked, n.Agents) {
 		s.agents.Drop(id)
+	}
+}
+
+// tokenChanged lets sessions end with the token that was replaced, on all replicas.
+func (s *Server) tokenChanged(n catalog.TokenNotice) {
+	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
+	defer cancel()
+	if n.Agent != uuid.Nil {
+		s.agents.Recheck(ctx, n.Agent)
+	}
+	if err := s.catalog.TellOfToken(ctx, n); err != nil {
+		s.log.Error("tell other replicas of a token", "err", err)
 	}
 }
 
@@ -78,7 +116,7 @@ func (s *Server) workspaceChanged(c controlapi.Change) {
 	}
 	s.endOld(n)
 	// The change was made, whether or not its caller is still there. Whom it does not
-	// reach shows the old state until the agent connects again.
+	// reach ends the old state when it listens again.
 	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
 	defer cancel()
 	if err := s.catalog.TellOfWorkspace(ctx, n); err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/worktally/worktally/internal/webserve"
 	"github.com/worktally/worktally/server/activity"
 	"github.com/worktally/worktally/server/agentapi"
+	"github.com/worktally/worktally/server/audit"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/coding"
 	"github.com/worktally/worktally/server/controlapi"
@@ -44,6 +45,7 @@ type Server struct {
 	log         *slog.Logger
 	db          *sqldb.DB
 	replica     string // its name among those that share the database
+	audit       *audit.Log
 	catalog     *catalog.Catalog
 	ledger      *ledger.Ledger
 	activity    *activity.Activity
@@ -55,6 +57,7 @@ type Server struct {
 	publisher   *republish.Publisher
 	rollup      *rollup.Rollup
 	registry    *prometheus.Registry
+	limits      *limits
 	metrics     http.Handler
 	api         http.Handler
 	http, prom  net.Listener // prom is nil if the page is off
@@ -74,7 +77,18 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if err := webserve.Validate(o.Prometheus.WebConfigFile); err != nil {
 		return nil, err
 	}
+	if o.HTTPWebConfigFile != "" {
+		asks, err := webserve.Inspect(o.HTTPWebConfigFile)
+		if err == nil && asks.Users {
+			err = errors.New("basic_auth_users in the web config file for agents and people (--http-web-config-file): they have tokens, and agents cannot send a password; ask for client certificates instead (client_auth_type)")
+		}
+		if err != nil {
+			return nil, err
+		}
+		o.tls = asks.TLS
+	}
 	s := &Server{o: o, log: o.Log, registry: exposition.NewRuntimeRegistry()}
+	s.limits = newLimits(s.registry)
 	if err = s.listen(); err == nil {
 		err = s.openStores(ctx)
 	}
@@ -96,6 +110,9 @@ func (s *Server) listen() (err error) {
 	}
 	if s.o.AccessURL == nil {
 		s.o.AccessURL = &url.URL{Scheme: "http", Host: s.http.Addr().String()}
+		if s.o.tls {
+			s.o.AccessURL.Scheme = "https"
+		}
 		if a, ok := s.http.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
 			s.log.Warn("agents elsewhere cannot reach the access URL; give one (--access-url)", "access_url", s.o.AccessURL.String())
 		}
@@ -126,16 +143,19 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 			return fmt.Errorf("create state directory: %w", err)
 		}
 	}
-	if s.db, err = sqldb.Open(ctx, s.o.DatabaseDSN); err != nil {
+	if s.audit, err = audit.Open(audit.Options{Path: s.o.AuditLog, Registerer: s.registry, Log: s.log}); err != nil {
+		return fmt.Errorf("--audit-log: %w", err)
+	}
+	if err = s.openDatabase(ctx); err != nil {
 		return err
 	}
 	if err = s.nameReplica(); err != nil {
 		return err
 	}
-	if s.catalog, err = catalog.Open(ctx, s.db, catalog.Options{Log: s.log, Replica: s.replica}); err != nil {
+	if s.catalog, err = catalog.Open(ctx, s.db, catalog.Options{Log: s.log, Replica: s.replica, Now: s.o.Now}); err != nil {
 		return err
 	}
-	if s.ledger, err = ledger.Open(ctx, s.db, ledger.Options{Log: s.log, Registerer: s.registry}); err != nil {
+	if s.ledger, err = ledger.Open(ctx, s.db, ledger.Options{Log: s.log, Now: s.o.Now, Registerer: s.registry}); err != nil {
 		return err
 	}
 	if err = s.openPeople(ctx); err != nil {
@@ -146,6 +166,7 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 		return err
 	}
 	if created {
+		s.audit.Record(audit.Event{Name: audit.UserCreated, Target: user.Username})
 		_, err = fmt.Fprintf(s.o.FirstToken, "first user %s was created; the token is shown only now:\n%s\n", user.Username, token)
 	}
 	return err
@@ -156,17 +177,20 @@ func (s *Server) assemble() (err error) {
 	if s.relays, err = relayMap(s.o.AccessURL, s.o.Relays); err != nil {
 		return err
 	}
-	s.coordinator = coordinator.New(coordinator.Options{Log: s.log, DERPMap: s.relays})
+	s.coordinator = coordinator.New(coordinator.Options{
+		Log: s.log, DERPMap: s.relays,
+		OnAgentNode: func() { s.publisher.AgentChanged() },
+	})
 	table := exposition.NewTableFor(s.o.Prometheus.Labels)
 	if s.o.Prometheus.HideDeprecated {
 		table = exposition.NewTableWithoutDeprecated(s.o.Prometheus.Labels)
 	}
-	s.rollup, err = rollup.New(rollup.Options{Catalog: s.catalog, Ledger: s.ledger, Table: table, Log: s.log, Registerer: s.registry})
+	s.rollup, err = rollup.New(rollup.Options{Catalog: s.catalog, Ledger: s.ledger, Table: table, Log: s.log, Now: s.o.Now, Tell: s.tellOfEvents, Registerer: s.registry})
 	if err != nil {
 		return err
 	}
 	s.publisher, err = republish.New(republish.Options{
-		Catalog: s.catalog, Ledger: s.ledger, Table: table, Log: s.log,
+		Catalog: s.catalog, Ledger: s.ledger, Table: table, Log: s.log, Now: s.o.Now,
 		CollectAgentStats: s.o.Prometheus.CollectAgentStats, ByteWindow: s.o.Prometheus.ByteWindow,
 		Own: s.fill, Deployment: func() []*exposition.Row { return append(s.rollup.Rows(), s.peopleRow(table)) },
 		Node: s.coordinator.Node, RelayMap: s.relays, HeartbeatTimeout: 2 * s.o.AgentPingInterval,
@@ -176,7 +200,7 @@ func (s *Server) assemble() (err error) {
 		return err
 	}
 	s.agents, err = agentapi.New(agentapi.Options{
-		Catalog: s.catalog, Ledger: s.ledger, Publisher: s.publisher, Table: table, Log: s.log,
+		Catalog: s.catalog, Ledger: s.ledger, Publisher: s.publisher, Table: table, Log: s.log, Now: s.o.Now, Audit: s.audit,
 		Tailnet: s.coordinator.Agent, DERPMap: s.relays, BlockDirect: s.o.Relays.BlockDirect, ForceWebsockets: s.o.Relays.ForceWebsockets,
 		ReportInterval: s.o.StatsInterval, PingInterval: s.o.AgentPingInterval, CollectOverlay: s.o.Prometheus.CollectOverlay,
 		Git: s.git,
@@ -189,7 +213,7 @@ func (s *Server) assemble() (err error) {
 		return err
 	}
 	s.people = controlapi.New(controlapi.Options{
-		Catalog: s.catalog, Log: s.log, Registerer: s.registry, OnChange: s.workspaceChanged, Seen: s.activity.Seen,
+		Catalog: s.catalog, Log: s.log, Registerer: s.registry, OnChange: s.workspaceChanged, OnToken: s.tokenChanged, Audit: s.audit, Seen: s.activity.Seen, Now: s.o.Now,
 		MayAddUser: func() error { return s.licence.MayAdd(s.activity.Month()) }, Git: s.git, OnEvent: s.rollup.Changed,
 		Build: controlapi.Build{
 			ExternalURL: s.o.AccessURL.String(), Version: buildinfo.Get().Version,
@@ -216,6 +240,7 @@ func (s *Server) assemble() (err error) {
 	s.api = s.instrumented(mux)
 	s.metrics = exposition.NewHandler(exposition.HandlerOptions{
 		Page: s.publisher.Page, Registry: s.registry, Ready: s.ready.Load, Log: s.log, Parts: true, Codings: coding.All(),
+		OnCut: s.limits.scrapesCut.Inc,
 	})
 	return nil
 }
@@ -237,6 +262,9 @@ func (s *Server) fill(b *exposition.Builder) {
 // Run serves until the context ends or something breaks.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Close()
+	if err := s.catalog.EndSessions(ctx); err != nil { // a full disk, say; then their heartbeats end
+		s.log.Warn("some agents may seem to be connected until they are", "err", err)
+	}
 	if err := s.publisher.Rebuild(ctx); err != nil {
 		return fmt.Errorf("rebuild the metrics page: %w", err)
 	}
@@ -259,6 +287,7 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	inner, cancelInner := context.WithCancel(outer)
+	run(&writers, inner, "audit", s.audit.Run)
 	run(&writers, inner, "ledger", s.ledger.Run)
 	run(&writers, inner, "heartbeats", s.agents.Run)
 	run(&writers, inner, "page", s.publisher.Run)
@@ -277,7 +306,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	})
 	run(&front, ctx, "api", func(ctx context.Context) error {
-		return webserve.Serve(ctx, s.http, webserve.Options{Handler: s.api, Log: s.log})
+		return webserve.Serve(ctx, s.http, webserve.Options{
+			Handler: s.api, ConfigFile: s.o.HTTPWebConfigFile, NoUsers: true, Log: s.log, Bound: s.limits.connections("api"),
+		})
 	})
 	if s.stun != nil {
 		run(&front, ctx, "stun", func(ctx context.Context) error { return relay.ServeSTUN(ctx, s.stun) })
@@ -285,7 +316,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var page errgroup.Group
 	if s.prom != nil {
 		run(&page, outer, "metrics page", func(ctx context.Context) error {
-			return webserve.Serve(ctx, s.prom, webserve.Options{Handler: s.metrics, ConfigFile: s.o.Prometheus.WebConfigFile, Log: s.log})
+			return webserve.Serve(ctx, s.prom, webserve.Options{Handler: s.metrics, ConfigFile: s.o.Prometheus.WebConfigFile, Log: s.log, Bound: s.limits.connections("metrics")})
 		})
 		s.log.Info("serving metrics", "address", s.prom.Addr().String())
 	}
@@ -298,7 +329,11 @@ func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(errFront, errWriters, page.Wait())
 }
 
-// purge forgets history that is too old, once an hour.
+// workspaceRetention is how long deleted workspaces are remembered: as long as
+// history may mention them, which is kept for 35 days and may come late.
+const workspaceRetention = 45 * 24 * time.Hour
+
+// purge forgets history and deleted workspaces that are too old, once an hour.
 func (s *Server) purge(ctx context.Context) error {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
@@ -308,8 +343,11 @@ func (s *Server) purge(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if _, err := s.ledger.Purge(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		if _, err := s.ledger.Purge(ctx, s.o.Now()); err != nil && ctx.Err() == nil {
 			s.log.Warn("purge history", "err", err)
+		}
+		if _, err := s.catalog.Purge(ctx, s.o.Now().Add(-workspaceRetention)); err != nil && ctx.Err() == nil {
+			s.log.Warn("purge deleted workspaces", "err", err)
 		}
 	}
 }

@@ -90,7 +90,7 @@ func (n *Node) startEngine() (err error) {
 	n.dialer.SetBus(n.bus)
 	n.engine, err = wgengine.NewUserspaceEngine(logf, wgengine.Config{
 		EventBus: n.bus, NetMon: n.monitor, HealthTracker: n.health, Dialer: n.dialer, Metrics: new(usermetric.Registry),
-		ControlKnobs: &n.width.knobs, ListenPort: n.o.ListenPort, ExtraRootCAs: n.o.ExtraRootCAs,
+		ControlKnobs: &n.width.knobs, ListenPort: n.o.ListenPort,
 		SetSubsystem: func(v any) {
 			switch v := v.(type) {
 			case *magicsock.Conn:

@@ -84,7 +84,7 @@ func startNode(t *testing.T, u *url.URL, id uuid.UUID, c Counter) *Node {
 // awaitSelf returns the node's description as soon as there is one.
 func awaitSelf(t *testing.T, n *Node) *tailnetpb.Node {
 	t.Helper()
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		self, changed := n.Self()
 		if self != nil {

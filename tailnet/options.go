@@ -1,7 +1,7 @@
 package tailnet
 
 import (
-	"crypto/x509"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -31,14 +31,26 @@ type Options struct {
 	RelayHeader func() http.Header
 	// ListenPort is the UDP port, 0 for any.
 	ListenPort uint16
-	// ExtraRootCAs are trusted for relays beside the system's.
-	ExtraRootCAs *x509.CertPool
+	// TLS says what relays are trusted by, beside the system's authorities, and what
+	// the node shows to those that ask for a certificate. Nil means the system's
+	// authorities and no certificate. It is not changed.
+	TLS *tls.Config
 	// ControlPort is where a control plane asks the node about itself; 0 means that
 	// there is no such port. Peers that open another one are people's.
 	ControlPort uint16
 	// Counter counts packets; nil counts none.
 	Counter Counter
 	Log     *slog.Logger
+}
+
+// clientTLS returns a copy of the settings that is the caller's.
+func (o Options) clientTLS() *tls.Config {
+	c := o.TLS.Clone()
+	if c == nil {
+		c = new(tls.Config)
+	}
+	c.NextProtos = []string{"http/1.1"}
+	return c
 }
 
 func (o Options) withDefaults() (Options, error) {

@@ -43,7 +43,7 @@ func introduce(t *testing.T, to, about *Node, id uuid.UUID) {
 // awaitPath pings until the peer is reached on the path.
 func awaitPath(t *testing.T, n *Node, to netip.Addr, want Path) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		r, err := n.Ping(ctx, to)

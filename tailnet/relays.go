@@ -160,10 +160,21 @@ func (r *relays) convertNodeLocked(region int, embedded bool, node *tailnetpb.DE
 		}
 	}
 	c.DERPPort = cmp.Or(c.DERPPort, defaultPort(plain))
-	if plain == r.plain && !r.force && r.n.o.RelayHeader == nil {
+	if plain == r.plain && !r.force && r.n.o.RelayHeader == nil && (plain || r.libraryVerifies(c)) {
 		return c, nil
 	}
 	return c, r.shieldLocked(c, plain)
+}
+
+// libraryVerifies says whether the library's own TLS will do. It knows neither the
+// authorities (its latency probe, at least) nor the certificates of Options.TLS, and
+// of a relay that is named by address it accepts the certificate of any name.
+func (r *relays) libraryVerifies(c *tailcfg.DERPNode) bool {
+	if c.CertName != "" || c.InsecureForTests {
+		return true // only it knows about these
+	}
+	_, err := netip.ParseAddr(c.HostName)
+	return err != nil && r.n.o.TLS == nil
 }
 
 // reach says how the server's relay is reached: like the server.
@@ -184,7 +195,8 @@ func defaultPort(plain bool) int {
 }
 
 // shieldLocked puts a shim before a relay that the library cannot speak to: it
-// knows either TLS or plain HTTP, and neither headers nor websockets.
+// knows either TLS or plain HTTP, and neither headers, websockets nor our settings of
+// TLS.
 func (r *relays) shieldLocked(c *tailcfg.DERPNode, plain bool) error {
 	scheme := "https"
 	if plain {
@@ -194,7 +206,7 @@ func (r *relays) shieldLocked(c *tailcfg.DERPNode, plain bool) error {
 	s, known := r.shims[target.String()]
 	if !known {
 		var err error
-		if s, err = newShim(target, r.plain, r.n.o.RelayHeader, r.n.o.ExtraRootCAs, r.force, r.n.log); err != nil {
+		if s, err = newShim(target, r.plain, r.n.o.RelayHeader, r.n.o.clientTLS(), r.force, r.n.log); err != nil {
 			return err
 		}
 		r.shims[target.String()] = s

@@ -1,6 +1,7 @@
 package tailnet
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
@@ -34,9 +35,9 @@ func startTLSRelay(t *testing.T) (*url.URL, *x509.CertPool) {
 	return u, roots
 }
 
-// TestPreferPlainRelays: a plain relay needs nothing between, one with TLS and one
-// that wants headers do; without the preference it is the other way round. All are
-// reached.
+// TestPreferPlainRelays: a plain relay needs nothing between with the preference and
+// something without it; one that wants headers, or is trusted by settings of ours,
+// always does. All are reached.
 func TestPreferPlainRelays(t *testing.T) {
 	plain := startRelay(t)
 	secure, roots := startTLSRelay(t)
@@ -52,8 +53,8 @@ func TestPreferPlainRelays(t *testing.T) {
 		}{
 			"plain":              {Options{AccessURL: plain}, count(!preferred)},
 			"plain with headers": {Options{AccessURL: plain, RelayHeader: header}, 1},
-			"TLS":                {Options{AccessURL: secure, ExtraRootCAs: roots}, count(preferred)},
-			"TLS with headers":   {Options{AccessURL: secure, ExtraRootCAs: roots, RelayHeader: header}, 1},
+			"TLS":                {Options{AccessURL: secure, TLS: &tls.Config{RootCAs: roots}}, 1},
+			"TLS with headers":   {Options{AccessURL: secure, TLS: &tls.Config{RootCAs: roots}, RelayHeader: header}, 1},
 		} {
 			tc.o.ID = uuid.New()
 			n, err := New(tc.o)

@@ -40,14 +40,14 @@ type shim struct {
 	wg       sync.WaitGroup
 }
 
-func newShim(target *url.URL, plain bool, header func() http.Header, roots *x509.CertPool, ws bool, log *slog.Logger) (*shim, error) {
+func newShim(target *url.URL, plain bool, header func() http.Header, c *tls.Config, ws bool, log *slog.Logger) (*shim, error) {
 	l, certName, err := listenShim(plain)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the relay shim: %w", err)
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ForceAttemptHTTP2 = false
-	transport.TLSClientConfig = &tls.Config{RootCAs: roots, NextProtos: []string{"http/1.1"}}
+	transport.TLSClientConfig = c
 	s := &shim{
 		target: target, port: l.Addr().(*net.TCPAddr).Port, certName: certName,
 		header: header, client: &http.Client{Transport: transport}, ws: ws,

@@ -89,7 +89,18 @@ func (c *Client) open() (*drpcconn.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open stream: %w", err)
 	}
-	return drpcconn.NewWithOptions(s, drpcconn.Options{Manager: managerOptions()}), nil
+	return drpcconn.NewWithOptions(prompt{s}, drpcconn.Options{Manager: managerOptions()}), nil
+}
+
+// prompt is a stream that is closed at once. By itself yamux lets a reader wait
+// until the peer closes its side too, for five minutes: peers whose dRPC got an
+// error before a call (the message could not be written) never do.
+type prompt struct{ *yamux.Stream }
+
+// Close ends a Read that waits, and closes our side.
+func (p prompt) Close() error {
+	_ = p.SetReadDeadline(time.Unix(1, 0)) // never fails
+	return p.Stream.Close()
 }
 
 // Invoke makes one unary call.
@@ -143,6 +154,13 @@ type ServeOptions struct {
 	MaxStreams int
 	// Log takes errors of single calls; nil drops them.
 	Log func(error)
+	// CallTimeout bounds how long a stream may take up one of MaxStreams without a
+	// call; 0 means 30 s. Then it is closed.
+	CallTimeout time.Duration
+	// OnBroken is called for each call that the peer broke: with a message larger
+	// than MaxMessage, with what is not the protocol, or by not making it within
+	// CallTimeout. nil does nothing.
+	OnBroken func()
 }
 
 // ErrPingTimeout: the peer stopped answering.
@@ -157,6 +175,9 @@ func Serve(ctx context.Context, conn net.Conn, handler drpc.Handler, o ServeOpti
 	if o.MaxStreams <= 0 {
 		o.MaxStreams = 64
 	}
+	if o.CallTimeout <= 0 {
+		o.CallTimeout = 30 * time.Second
+	}
 	config := muxConfig(o.MaxStreams) // as many may wait
 	config.EnableKeepAlive = false    // the pulse does the same
 	session, err := yamux.Server(&joined{Conn: conn}, config)
@@ -169,6 +190,7 @@ func Serve(ctx context.Context, conn net.Conn, handler drpc.Handler, o ServeOpti
 	defer stop()
 	manager := managerOptions()
 	manager.WriterBufferSize = 512 // each open stream keeps one
+	manager.InactivityTimeout = o.CallTimeout
 	server := drpcserver.NewWithOptions(handler, drpcserver.Options{Manager: manager, Log: o.Log})
 	var wg sync.WaitGroup
 	defer startPulse(cancel, session, o).stop()
@@ -198,10 +220,23 @@ func acceptStreams(ctx context.Context, wg *sync.WaitGroup, session *yamux.Sessi
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if err := server.ServeOne(ctx, stream); err != nil && !isClosed(err) && o.Log != nil {
-				o.Log(err)
-			}
+			// A stream without a call is closed while dRPC reads from it.
+			ended(ctx, server.ServeOne(ctx, prompt{stream}), o)
 		})
+	}
+}
+
+// ended tells of a stream that did not end as it should.
+func ended(ctx context.Context, err error, o ServeOptions) {
+	idle := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
+	if !idle && (err == nil || isClosed(err)) {
+		return
+	}
+	if o.OnBroken != nil && (idle || drpc.ProtocolError.Has(err)) {
+		o.OnBroken()
+	}
+	if o.Log != nil {
+		o.Log(err)
 	}
 }
 

@@ -52,6 +52,11 @@ func (c *recordingConn) Write(p []byte) (int, error) {
 
 func startPair(t *testing.T, o wire.ServeOptions) (*wire.Client, *recordingConn, *recordingConn, <-chan error) {
 	t.Helper()
+	return startPairOf(t, new(echoAgent), o)
+}
+
+func startPairOf(t *testing.T, served agentpb.DRPCAgentServer, o wire.ServeOptions) (*wire.Client, *recordingConn, *recordingConn, <-chan error) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +72,7 @@ func startPair(t *testing.T, o wire.ServeOptions) (*wire.Client, *recordingConn,
 	}
 	agentSide, serverSide := &recordingConn{Conn: a}, &recordingConn{Conn: b}
 	mux := drpcmux.New()
-	if err := agentpb.DRPCRegisterAgent(mux, new(echoAgent)); err != nil {
+	if err := agentpb.DRPCRegisterAgent(mux, served); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -145,7 +150,7 @@ func TestSession_FramesLikeTheRecording(t *testing.T) {
 // eventually returns the packets of yamux stream 1 as soon as n are there.
 func eventually(t *testing.T, c *recordingConn, n int) []vectors.Packet {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		c.mu.Lock()
 		written := bytes.Clone(c.written.Bytes())

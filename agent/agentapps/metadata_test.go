@@ -108,7 +108,7 @@ func TestMetadata_AsRecorded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx, s) }()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	count := func() (n int) {
 		for _, r := range s.metadataReports() {
 			n += len(r.Metadata)

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/worktally/worktally/internal/testtool"
 )
 
 // The test binary is its own agent-exec helper.
@@ -14,6 +16,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, RunPriority(os.Args[2:]))
 		os.Exit(1)
 	}
+	testtool.MindHangUps()
 	os.Exit(m.Run())
 }
 

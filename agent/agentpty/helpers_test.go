@@ -21,11 +21,15 @@ import (
 
 	"github.com/worktally/worktally/agent/agentexec"
 	"github.com/worktally/worktally/agent/stats"
+	"github.com/worktally/worktally/internal/testtool"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testtool.MindHangUps()
+	goleak.VerifyTestMain(m)
+}
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // report is one ended connection as it was reported.
 type report struct {

@@ -31,6 +31,7 @@ const (
 	screenPoll = 250 * time.Millisecond
 	screenWait = 30 * time.Second
 	screenQuit = 5 * time.Second
+	screenGone = 20 * time.Millisecond
 )
 
 // screen keeps a terminal in a daemon of GNU screen; each connection has a
@@ -172,5 +173,14 @@ func (b *screen) close() {
 	if err := b.command(ctx, "quit"); err != nil {
 		// Most likely the shell in it has ended, and the daemon with it.
 		b.s.log.Debug("quit screen", "err", err)
+		return
+	}
+	// The command has been handed over; the daemon may take a moment to obey.
+	for b.command(ctx, "version") == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(screenGone):
+		}
 	}
 }

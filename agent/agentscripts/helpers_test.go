@@ -16,9 +16,13 @@ import (
 
 	"github.com/worktally/worktally/agent/agentexec"
 	"github.com/worktally/worktally/agent/stats"
+	"github.com/worktally/worktally/internal/testtool"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testtool.MindHangUps()
+	goleak.VerifyTestMain(m)
+}
 
 type line struct {
 	Level slog.Level
@@ -175,7 +179,7 @@ func readFile(t *testing.T, name string) string {
 // eventually polls until the condition holds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("still missing after 10 s: %s", what)

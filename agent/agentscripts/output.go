@@ -22,24 +22,30 @@ type output struct {
 	// it must not block and not call back.
 	mu     sync.Mutex
 	file   io.Writer // nil: none, or given up
-	budget budget
+	budget *budget
 	// dropped counts the lines that were over the budget.
 	dropped int
 }
 
-// budget is a token bucket in bytes.
+// budget is a token bucket in bytes. It belongs to a script and not to a run, or one
+// that is run every second would have a full one every second. It is safe for
+// concurrent use.
 type budget struct {
 	rate, burst int64
-	left        int64
-	filled      time.Time
+
+	mu     sync.Mutex // guards the fields below
+	left   int64
+	filled time.Time
 }
 
-func newBudget(rate, burst int64) budget {
-	return budget{rate: rate, burst: burst, left: burst, filled: time.Now()}
+func newBudget(rate, burst int64) *budget {
+	return &budget{rate: rate, burst: burst, left: burst, filled: time.Now()}
 }
 
 // take takes n bytes if they are there.
 func (b *budget) take(n int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	now := time.Now()
 	if gained := int64(now.Sub(b.filled).Seconds() * float64(b.rate)); gained > 0 {
 		b.left = min(b.burst, b.left+gained)

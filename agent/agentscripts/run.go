@@ -105,7 +105,7 @@ func (r *Runner) execute(ctx context.Context, j *job, stage stats.Stage) result 
 		fileFailed: func(err error) { r.log.Warn("write script log", "script_id", j.ID, "err", err) },
 		maxLine:    r.o.MaxLineBytes,
 		file:       file,
-		budget:     newBudget(r.o.OutputRate, r.o.OutputBurst),
+		budget:     j.budget,
 	}
 	r.log.Info("script started", "script", j.name(), "script_id", j.ID, "stage", string(stage), "log_path", file.Name())
 	res := r.process(ctx, cmd, out)

@@ -64,12 +64,15 @@ type Options struct {
 	// MaxLineBytes is where longer lines are continued as another line. 0 means
 	// 64 KiB.
 	MaxLineBytes int
-	// OutputRate and OutputBurst bound the output that one run may leave, in bytes
-	// a second and at once; lines above are dropped. 0 means 64 KiB and 16 MiB.
+	// OutputRate and OutputBurst bound the output that the runs of one script may
+	// leave together, in bytes a second and at once; lines above are dropped. 0 means
+	// 64 KiB and 16 MiB.
 	OutputRate, OutputBurst int64
 	// Drain is how long output is awaited after a timeout, or after the end of a
 	// process whose children keep its pipes open. 0 means 10 s.
 	Drain time.Duration
+	// Now is the wall clock, which schedules follow. Nil means time.Now.
+	Now func() time.Time
 }
 
 // Runner runs scripts. Create it with New.
@@ -92,6 +95,7 @@ type Runner struct {
 // job is a script with what is known about its runs.
 type job struct {
 	Script
+	budget  *budget // of the output of all its runs
 	running atomic.Int32
 	skipped atomic.Int64 // due runs that were skipped since it ran last by schedule
 }
@@ -109,6 +113,9 @@ func New(o Options) (*Runner, error) {
 	setDefault(&o.OutputBurst, 16<<20)
 	setDefault(&o.Drain, 10*time.Second)
 	o.OutputBurst = max(o.OutputBurst, int64(o.MaxLineBytes)) // or a long line would never pass
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	r := &Runner{o: o, log: o.Log}
 	r.life, r.end = context.WithCancel(context.Background())
 	return r, nil
@@ -133,7 +140,7 @@ func (r *Runner) Start(ctx context.Context, scripts []Script) error {
 	}
 	r.loaded = true
 	for _, s := range scripts {
-		r.jobs = append(r.jobs, &job{Script: s})
+		r.jobs = append(r.jobs, &job{Script: s, budget: newBudget(r.o.OutputRate, r.o.OutputBurst)})
 	}
 	r.mu.Unlock()
 	began := time.Now()

@@ -227,6 +227,26 @@ func TestRunner_FloodIsBoundedAndCounted(t *testing.T) {
 	}
 }
 
+// TestRunner_FloodOfManyRunsIsBounded: a script that is run again and again has no
+// more than one that goes on.
+func TestRunner_FloodOfManyRunsIsBounded(t *testing.T) {
+	r, rec := newRunner(t, func(o *Options) { o.OutputBurst, o.OutputRate, o.MaxLineBytes = 10_000, 1, 1000 })
+	s := newScript("flood", `i=0; while [ $i -lt 300 ]; do echo 123456789; i=$((i+1)); done`)
+	s.RunOnStop = true
+	if err := r.Start(t.Context(), []Script{s}); err != nil {
+		t.Fatal(err)
+	}
+	for range 9 { // as a schedule would
+		if err := r.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := strings.Count(readFile(t, r.logPath(s)), "123456789\n")
+	if kept < 900 || kept > 1020 || rec.dropped != 3000-kept {
+		t.Errorf("kept %d lines, dropped %d", kept, rec.dropped)
+	}
+}
+
 func TestRunner_FullDiskEndsTheFileNotTheScript(t *testing.T) {
 	r, rec := newRunner(t, nil)
 	s := newScript("full", "echo one; echo two")

@@ -3,13 +3,13 @@ package agentssh
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/worktally/worktally/internal/smallfile"
 )
 
 // ParseAuthorizedKeys reads the lines of an authorized_keys file. A line that is
@@ -62,17 +62,9 @@ func AuthorizedKeysFile(path string, log *slog.Logger) func() ([]ssh.PublicKey, 
 	var mu sync.Mutex // guards warned
 	var warned []byte
 	return func() ([]ssh.PublicKey, error) {
-		f, err := os.Open(path)
+		data, err := smallfile.Read(path, maxAuthorizedKeys)
 		if err != nil {
 			return nil, fmt.Errorf("read authorized keys: %w", err)
-		}
-		defer f.Close()
-		data, err := io.ReadAll(io.LimitReader(f, maxAuthorizedKeys+1))
-		if err != nil {
-			return nil, fmt.Errorf("read authorized keys: %w", err)
-		}
-		if len(data) > maxAuthorizedKeys {
-			return nil, fmt.Errorf("read authorized keys: %s is larger than %d bytes", path, maxAuthorizedKeys)
 		}
 		keys, warnings := ParseAuthorizedKeys(data)
 		mu.Lock()

@@ -38,19 +38,22 @@ type connection struct {
 	listeners map[string]net.Listener
 }
 
-func (s *Server) serveConn(nc net.Conn, config *ssh.ServerConfig) {
+// serveConn returns whether the connection has kept its place until now: a newer
+// one has it if it had to go before its client was in.
+func (s *Server) serveConn(nc net.Conn, config *ssh.ServerConfig) (kept bool) {
 	defer nc.Close()
 	unhook := context.AfterFunc(s.ctx, func() { nc.Close() })
 	// A deadline that cannot be set belongs to a connection that is dead already.
 	_ = nc.SetDeadline(time.Now().Add(s.o.HandshakeTimeout))
 	sc, channels, requests, err := ssh.NewServerConn(nc, config)
+	kept = s.handshakes.end(nc)
 	unhook()
 	if err != nil {
 		if s.ctx.Err() == nil {
 			s.o.Tally.SSHHandshakeFailed()
-			s.log.Info("ssh handshake did not succeed", "remote", nc.RemoteAddr().String(), "err", err)
+			s.log.Info("ssh handshake did not succeed", "remote", nc.RemoteAddr().String(), "err", shortened(err))
 		}
-		return
+		return kept
 	}
 	_ = nc.SetDeadline(time.Time{})
 
@@ -65,6 +68,7 @@ func (s *Server) serveConn(nc net.Conn, config *ssh.ServerConfig) {
 	}
 	c.cancel(errGone)
 	c.wg.Wait()
+	return kept
 }
 
 // closeWhenDone closes what the connection holds when its context ends. At

@@ -230,6 +230,11 @@ func TestServer_ProcessWithoutTerminalSurvivesItsClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Without it the client ends the input itself, and cat may end before the client
+	// is gone.
+	if _, err := s.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	// The survivor must not write to its broken pipe, or it would die of that.
 	if err := s.Start("echo $$; cat; echo survived > $HOME/result"); err != nil {
 		t.Fatal(err)

@@ -105,18 +105,3 @@ func FuzzParseXauthority(f *testing.F) {
 		}
 	})
 }
-
-func FuzzParseAuthorizedKeys(f *testing.F) {
-	f.Add([]byte("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHHHVcLAXCkPH6pmyBUtBGSHbRhBpvJsJCKQCbRAhHHs me\ncommand=\"x\" ssh-rsa A\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		keys, warnings := ParseAuthorizedKeys(b)
-		if lines := bytes.Count(b, []byte("\n")) + 1; len(keys)+len(warnings) > lines {
-			t.Fatalf("%d keys and %d warnings in %d lines", len(keys), len(warnings), lines)
-		}
-		for _, k := range keys {
-			if isCertificate(k) {
-				t.Fatal("a certificate was taken")
-			}
-		}
-	})
-}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/worktally/worktally/agent/stats"
+	"github.com/worktally/worktally/internal/smallfile"
 )
 
 // maxMOTD bounds how much of the message of the day is shown.
@@ -55,7 +56,7 @@ func writeBanners(w io.Writer, banners []Banner) error {
 }
 
 func writeMOTD(w io.Writer, path string) error {
-	f, err := os.Open(path)
+	f, err := smallfile.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

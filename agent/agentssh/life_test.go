@@ -344,8 +344,11 @@ func TestLoadOrCreateHostKey(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, hostKeyFile), []byte("broken"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadOrCreateHostKey(dir); err == nil || !strings.Contains(err.Error(), "remove it") {
+	if _, err := LoadOrCreateHostKey(dir); err == nil || !strings.Contains(err.Error(), "remove it") || errors.Is(err, ErrHostKeyNotKept) {
 		t.Errorf("broken key: %v", err)
+	}
+	if _, err := LoadOrCreateHostKey(filepath.Join(dir, hostKeyFile, "state")); !errors.Is(err, ErrHostKeyNotKept) {
+		t.Errorf("no place for a key: %v", err)
 	}
 }
 

@@ -27,10 +27,13 @@ import (
 	"github.com/worktally/worktally/internal/testtool"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testtool.MindHangUps()
+	goleak.VerifyTestMain(m)
+}
 
 // deadline is how long anything in these tests may take.
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // world is a server on loopback with a home of its own and a client key.
 type world struct {
@@ -155,11 +158,11 @@ func (w *world) tool(stdin io.Reader, env []string, name string, args ...string)
 	cmd.Env = append(os.Environ(), env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 10 * time.Second // a busy machine takes its time to copy what is left
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
-		w.t.Fatalf("%s %q: %v\n%s%s", name, args, err, stdout.String(), stderr.String())
+		w.t.Fatalf("%s %q: %v\n%.2000s%.2000s", name, args, err, stdout.String(), stderr.String())
 	}
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }

@@ -77,9 +77,10 @@ type Options struct {
 
 	// HandshakeTimeout bounds the time until a client is let in. 0 means 30 s.
 	HandshakeTimeout time.Duration
-	// MaxConns bounds the connections, 0 means 1000. MaxSessions (1000),
-	// MaxForwards (2000) and MaxListeners (100) hold for one connection.
-	MaxConns, MaxSessions, MaxForwards, MaxListeners int
+	// MaxConns bounds the connections, 0 means 1000, and MaxHandshakes those whose
+	// clients are not let in yet, 0 means 128. MaxSessions (1000), MaxForwards
+	// (2000) and MaxListeners (100) hold for one connection.
+	MaxConns, MaxHandshakes, MaxSessions, MaxForwards, MaxListeners int
 }
 
 // complete checks the options and fills in the defaults.
@@ -112,6 +113,7 @@ func (o *Options) complete() error {
 	setDefault(&o.MaxTimeout, 72*time.Hour)
 	setDefault(&o.HandshakeTimeout, 30*time.Second)
 	setDefault(&o.MaxConns, 1000)
+	setDefault(&o.MaxHandshakes, 128)
 	setDefault(&o.MaxSessions, 1000)
 	setDefault(&o.MaxForwards, 2000)
 	setDefault(&o.MaxListeners, 100)

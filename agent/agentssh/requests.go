@@ -67,7 +67,7 @@ func (s *session) requestEnv(payload []byte) bool {
 	}
 	s.envBytes += len(p.Name) + len(p.Value)
 	if len(s.env) == maxEnv || s.envBytes > maxEnvBytes {
-		s.c.srv.log.Debug("too many environment variables from a client", "refused", p.Name)
+		s.c.srv.o.Tally.Drop(stats.DropSSHEnvironment, 1)
 		return false
 	}
 	s.env = append(s.env, p.Name+"="+p.Value)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -34,6 +35,9 @@ type Server struct {
 	trusting *ssh.ServerConfig
 	buffers  sync.Pool // of *[]byte
 	displays displays
+
+	handshakes handshakes
+	files      atomic.Int64 // SFTP servers that have not ended
 
 	ctx  context.Context
 	stop context.CancelCauseFunc
@@ -146,14 +150,25 @@ func (s *Server) handle(nc net.Conn, config *ssh.ServerConfig) {
 		}
 		return
 	}
-	s.conns++
+	// Here and not later: what is accepted faster than goroutines run must not fill
+	// the places of those who are let in.
+	oldest := s.handshakes.begin(nc, s.o.MaxHandshakes)
+	if oldest == nil {
+		s.conns++
+	} // else it has the place of the oldest
 	s.wg.Go(func() {
-		s.serveConn(nc, config)
+		if !s.serveConn(nc, config) {
+			return
+		}
 		s.mu.Lock()
 		s.conns--
 		s.mu.Unlock()
 	})
 	s.mu.Unlock()
+	if oldest != nil {
+		oldest.Close()
+		s.o.Tally.Drop(stats.DropSSHHandshakes, 1)
+	}
 }
 
 // acceptRetrying waits out a shortage of descriptors, which would otherwise end

@@ -1,6 +1,7 @@
 package agentssh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,9 +137,10 @@ func (s *session) run(j job) {
 	out := s.guarded(j)
 	if out.sent {
 		err := s.sendStatus(out.code)
-		if err != nil && j.subsystem != "" {
-			// The end of its input is all that SFTP sees of a lost client.
-			out = cutShort(errGone)
+		if err != nil && (j.subsystem != "" || out.end == stats.EndExited) {
+			// The end of its input is all that SFTP and a process see of a lost client,
+			// and they may have ended before anybody has told this session.
+			out = cutShort(cmp.Or(context.Cause(s.ctx), errGone))
 		}
 	}
 	s.tally.Close(out.end)

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"time"
+
+	"github.com/worktally/worktally/internal/smallfile"
 )
 
 // An Xauthority file is a sequence of entries, each of them
@@ -94,12 +96,9 @@ func addXauthority(ctx context.Context, path string, e xauthEntry) error {
 		return fmt.Errorf("lock %s: %w", path, err)
 	}
 	defer unlock()
-	old, err := os.ReadFile(path)
+	old, err := smallfile.Read(path, maxXauthority)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read X11 cookies: %w", err)
-	}
-	if len(old) > maxXauthority {
-		return fmt.Errorf("read X11 cookies: %s is larger than %d bytes", path, maxXauthority)
 	}
 	entries, err := parseXauthority(old)
 	if err != nil {
@@ -135,7 +134,7 @@ func lockXauthority(ctx context.Context, path string) (unlock func(), err error)
 		os.Remove(lock)
 	}
 	for {
-		if info, err := os.Stat(lock); err == nil && time.Since(info.ModTime()) > lockDead {
+		if info, err := os.Stat(lock); err == nil && time.Since(info.ModTime()).Abs() > lockDead {
 			remove()
 		}
 		f, err := os.OpenFile(create, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -145,7 +144,7 @@ func lockXauthority(ctx context.Context, path string) (unlock func(), err error)
 				return remove, nil
 			}
 			os.Remove(create)
-		} else if info, statErr := os.Stat(create); statErr == nil && time.Since(info.ModTime()) > lockDead {
+		} else if info, statErr := os.Stat(create); statErr == nil && time.Since(info.ModTime()).Abs() > lockDead {
 			os.Remove(create)
 		}
 		if !errors.Is(err, fs.ErrExist) {

@@ -121,7 +121,7 @@ func TestSession_ServerRestarts(t *testing.T) {
 		}
 		s.SetDown(true)
 		failures := c.Health().DialErrors
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for c.Health().DialErrors == failures {
 			if time.Now().After(deadline) {
 				t.Fatal("the agent does not notice")

@@ -10,9 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"storj.io/drpc"
 
 	"github.com/worktally/worktally/agent/stats"
+	"github.com/worktally/worktally/internal/durable"
 	"github.com/worktally/worktally/internal/retry"
 	"github.com/worktally/worktally/wire/agentpb"
 )
@@ -30,8 +32,14 @@ type Options struct {
 	Log        *slog.Logger
 	// Tally is what is reported. Required.
 	Tally *stats.Tally
-	// Outbox keeps records until they are acknowledged; nil means in memory.
-	Outbox Outbox
+	// OutboxDir names the directory that keeps what no server has taken in of an
+	// agent of a workspace; no other process may use it meanwhile. "", or a nil
+	// function, keeps it in memory.
+	OutboxDir func(workspace uuid.UUID, agent string) string
+	// OutboxBytes bounds the history in it; the oldest goes first. 0 means 64 MiB.
+	OutboxBytes int64
+	// Now is the wall clock, for what outlives the process; nil means time.Now.
+	Now func() time.Time
 	// Version is this build as semver with a leading v. Required.
 	Version    string
 	Subsystems []agentpb.Startup_Subsystem
@@ -101,8 +109,8 @@ func New(o Options) (*Client, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Outbox == nil {
-		o.Outbox = NewMemoryOutbox(0)
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.ReconnectMin <= 0 {
 		o.ReconnectMin = 100 * time.Millisecond
@@ -120,7 +128,10 @@ func New(o Options) (*Client, error) {
 		connections: newConnectionQueue(o.Tally, wake),
 		timings:     newTimingQueue(o.Tally, wake),
 	}
-	c.reporter = newReporter(o.Tally, o.Outbox, o.Log, &c.health)
+	c.reporter = newReporter(o.Tally, newOutbox(durable.OS{}, o.Log, o.OutboxBytes, o.Now), o.Log, &c.health)
+	if o.OutboxDir != nil {
+		c.reporter.dir = o.OutboxDir
+	}
 	c.reporter.before = o.BeforeWindow
 	c.open = c.dial
 	c.shutdown, c.beginShutdown = context.WithCancel(context.Background())
@@ -131,9 +142,28 @@ func New(o Options) (*Client, error) {
 // Run keeps a session with the server until the context ends. A lost session is
 // dialled again after a jittered, growing delay, which starts over once a session
 // has stood for as long as the longest delay: a server that accepts sessions and
-// ends them at once must not be dialled ten times a second.
+// ends them at once must not be dialled ten times a second. It returns when
+// everything has ended, or diskGrace after the context: what hangs in the disk then
+// ends with the process.
 func (c *Client) Run(ctx context.Context) {
 	defer c.beginShutdown()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.run(ctx)
+	}()
+	<-ctx.Done()
+	select {
+	case <-ended:
+	case <-time.After(diskGrace):
+		c.log.Error("the disk does not answer; what was counted last may not be on it", "waited_seconds", diskGrace.Seconds())
+	}
+}
+
+// diskGrace bounds how long a stop waits for the disk.
+const diskGrace = 5 * time.Second
+
+func (c *Client) run(ctx context.Context) {
 	var work sync.WaitGroup
 	work.Go(func() { c.reporter.cut(ctx) })
 	if c.o.OnReinit != nil {
@@ -141,6 +171,7 @@ func (c *Client) Run(ctx context.Context) {
 	}
 	c.keepSession(ctx)
 	work.Wait()
+	c.reporter.close()
 }
 
 func (c *Client) keepSession(ctx context.Context) {
@@ -168,6 +199,12 @@ func (c *Client) keepSession(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// Recall says whose counts these are before a server does, for an agent that
+// remembers who it was. Their totals continue where the last process left them.
+func (c *Client) Recall(workspace uuid.UUID, agent string) {
+	c.reporter.recall(identity{workspace, agent})
 }
 
 // BeginShutdown ends the routines that a stopping agent no longer needs. Reports,

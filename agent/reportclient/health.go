@@ -25,6 +25,13 @@ type Health struct {
 	Records     int
 	// OldestRecord is the zero time if there is no record.
 	OldestRecord time.Time
+	// OutboxDurable says that what was counted is on the disk.
+	OutboxDurable bool
+	// OutboxBytes is how long the history on the disk is.
+	OutboxBytes int64
+	// OutboxWriteErrors counts writes that failed, and OutboxSetAside files and
+	// records that could not be read.
+	OutboxWriteErrors, OutboxSetAside uint64
 }
 
 // Health returns how reporting fares now.
@@ -37,6 +44,8 @@ func (c *Client) Health() Health {
 	if us := c.health.lastSuccess.Load(); us != 0 {
 		h.LastSuccess = time.UnixMicro(us)
 	}
-	h.Records, h.OldestRecord = c.o.Outbox.State()
+	o := c.reporter.outbox
+	h.Records, h.OutboxBytes, h.OldestRecord = o.state()
+	h.OutboxDurable, h.OutboxWriteErrors, h.OutboxSetAside = o.durable.Load(), o.writeErrors.Load(), o.setAside.Load()
 	return h
 }

@@ -50,9 +50,9 @@ func busyTally() *stats.Tally {
 	return t
 }
 
-func recordOf(t *stats.Tally) *Record {
+func recordOf(t *stats.Tally) *record {
 	w := t.CutWindow()
-	return &Record{Totals: w.Totals, Gauges: w.Gauges, Length: 30 * time.Second, End: w.End, RxBytes: w.RxBytes, TxBytes: w.TxBytes}
+	return &record{Totals: w.Totals, Gauges: w.Gauges, Length: 30 * time.Second, End: w.End, RxBytes: w.RxBytes, TxBytes: w.TxBytes}
 }
 
 // TestForwarded_IsTheExplicitList takes everything that would be sent to a stock

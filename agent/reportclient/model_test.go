@@ -3,6 +3,7 @@ package reportclient
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/worktally/worktally/agent/stats"
+	"github.com/worktally/worktally/internal/durable/faultfs"
 	"github.com/worktally/worktally/internal/retry"
 	"github.com/worktally/worktally/wire/agentpb"
 	"github.com/worktally/worktally/wire/wiretest"
@@ -105,7 +107,7 @@ func runModel(t *testing.T, steps []step) (diff string) {
 	s.Ledger.SetSilent(false)
 	slow.Store(0)
 	advance(3 * time.Minute)
-	if n, _ := c.o.Outbox.State(); n > 1 {
+	if n := recordsOf(c); n > 1 {
 		return fmt.Sprintf("%d records are left", n)
 	}
 	want := totalsOf(c.o.Tally)
@@ -158,28 +160,26 @@ func TestModel_Stock(t *testing.T) {
 	})
 }
 
-// TestMemoryOutbox_Model compares the outbox with a plain list.
-func TestMemoryOutbox_Model(t *testing.T) {
+// TestOutbox_Model compares the outbox with a plain list.
+func TestOutbox_Model(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const limit = 5
-		box := NewMemoryOutbox(limit)
-		var model []RecordID
+		box := newOutbox(faultfs.New(), slog.New(slog.DiscardHandler), 0, time.Now)
+		box.keep = limit
+		var model []recordID
 		newest := make(map[uuid.UUID]uint64) // the record of an epoch that has totals
 		sequence := uint64(0)
 		epoch := uuid.UUID{1}
-		isTotals := func(id RecordID) bool { return newest[id.Epoch] == id.Sequence }
+		isTotals := func(id recordID) bool { return newest[id.Epoch] == id.Sequence }
 		t.Repeat(map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				sequence++
-				dropped, err := box.Append(&Record{Epoch: epoch, Sequence: sequence, Totals: []stats.Series{{Name: "x"}}})
-				if err != nil {
-					t.Fatal(err)
-				}
+				dropped, _ := box.append(&record{Epoch: epoch, Sequence: sequence, Totals: []stats.Series{{Name: "x"}}}, position{})
 				newest[epoch] = sequence
-				model = append(model, RecordID{epoch, sequence})
+				model = append(model, recordID{epoch, sequence})
 				expected := 0
 				for len(model) > limit {
-					i := slices.IndexFunc(model, func(id RecordID) bool { return !isTotals(id) })
+					i := slices.IndexFunc(model, func(id recordID) bool { return !isTotals(id) })
 					if i < 0 {
 						break
 					}
@@ -192,22 +192,21 @@ func TestMemoryOutbox_Model(t *testing.T) {
 			},
 			"epoch": func(*rapid.T) { epoch[1]++; sequence = 0 },
 			"acknowledge": func(t *rapid.T) {
-				ids := rapid.SliceOfN(rapid.Map(rapid.IntRange(0, 10), func(i int) RecordID {
+				ids := rapid.SliceOfN(rapid.Map(rapid.IntRange(0, 10), func(i int) recordID {
 					if i < len(model) {
 						return model[i]
 					}
-					return RecordID{uuid.Max, 7}
+					return recordID{uuid.Max, 7}
 				}), 0, 4).Draw(t, "ids")
-				if err := box.Acknowledge(ids); err != nil {
-					t.Fatal(err)
-				}
-				model = slices.DeleteFunc(model, func(id RecordID) bool { return slices.Contains(ids, id) })
+				box.acknowledge(ids)
+				model = slices.DeleteFunc(model, func(id recordID) bool { return slices.Contains(ids, id) })
 			},
 			"": func(t *rapid.T) {
 				history := rapid.IntRange(0, 6).Draw(t, "history")
-				var want, got []RecordID
-				for _, r := range box.Pending(history) {
-					got = append(got, r.ID())
+				var want, got []recordID
+				waiting, _ := box.pending(history)
+				for _, r := range waiting {
+					got = append(got, r.id())
 				}
 				for _, id := range slices.Backward(model) {
 					if isTotals(id) {
@@ -223,7 +222,7 @@ func TestMemoryOutbox_Model(t *testing.T) {
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Fatalf("pending (-want +got):\n%s", diff)
 				}
-				if n, _ := box.State(); n != len(model) {
+				if n, _, _ := box.state(); n != len(model) {
 					t.Fatalf("%d records, not %d", n, len(model))
 				}
 			},

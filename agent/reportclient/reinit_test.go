@@ -66,7 +66,7 @@ func TestReinit_Answers(t *testing.T) {
 			_, stop := connect(t, s, func(o *Options) {
 				o.Log, o.OnReinit = log.logger(), func(string) { t.Error("told to start over") }
 			})
-			deadline := time.Now().Add(10 * time.Second)
+			deadline := time.Now().Add(time.Minute)
 			enough := func() bool {
 				if tc.again {
 					return asked.Load() >= 3

@@ -17,7 +17,10 @@ import (
 // deliverOurs sends the newest totals and a batch of history to a server of
 // ours. more says that history is left.
 func (r *reporter) deliverOurs(ctx context.Context, api agentpb.DRPCAgentClient) (more bool, err error) {
-	records := r.outbox.Pending(maxHistory)
+	if !r.present() {
+		return false, nil
+	}
+	records, whole := r.outbox.pending(maxHistory)
 	if len(records) == 0 {
 		return false, nil
 	}
@@ -26,7 +29,7 @@ func (r *reporter) deliverOurs(ctx context.Context, api agentpb.DRPCAgentClient)
 	epoch := r.epoch
 	r.mu.Unlock()
 	now := time.Now()
-	sent := make(map[RecordID]*Record, len(records))
+	sent := make(map[recordID]*record, len(records))
 	size := 0
 	for _, record := range records {
 		w := windowMessage(record, now)
@@ -35,9 +38,9 @@ func (r *reporter) deliverOurs(ctx context.Context, api agentpb.DRPCAgentClient)
 			break
 		}
 		req.Windows = append(req.Windows, w)
-		sent[record.ID()] = record
+		sent[record.id()] = record
 	}
-	req.NoOlderEpochPending = !hasOtherEpoch(records, epoch)
+	req.NoOlderEpochPending = whole && !hasOtherEpoch(records, epoch)
 	if records[0].Totals != nil {
 		r.mu.Lock()
 		r.unanswered = records[0]
@@ -49,12 +52,31 @@ func (r *reporter) deliverOurs(ctx context.Context, api agentpb.DRPCAgentClient)
 	}
 	r.answered()
 	acknowledged := r.takeAcknowledgements(resp.GetWorktally().GetAcknowledged(), sent)
-	left, _ := r.outbox.State()
+	left, _, _ := r.outbox.state()
 	// A server that acknowledges nothing is asked again with the next window.
 	return left > 0 && acknowledged > 0, nil
 }
 
-func hasOtherEpoch(records []*Record, epoch uuid.UUID) bool {
+// present says whether the disk has what is true now, and tries to make it so.
+// Otherwise the next checkpoint does.
+func (r *reporter) present() bool {
+	unkept := func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.unkept
+	}
+	if !unkept() {
+		return true
+	}
+	r.checkpoint(true)
+	if !unkept() {
+		return true
+	}
+	r.log.Error("reports wait for the disk: without it they could be counted twice")
+	return false
+}
+
+func hasOtherEpoch(records []*record, epoch uuid.UUID) bool {
 	for _, record := range records {
 		if record.Epoch != epoch {
 			return true
@@ -63,24 +85,24 @@ func hasOtherEpoch(records []*Record, epoch uuid.UUID) bool {
 	return false
 }
 
-func (r *reporter) takeAcknowledgements(acks []*worktallypb.Acknowledgement, sent map[RecordID]*Record) int {
-	var ids []RecordID
+func (r *reporter) takeAcknowledgements(acks []*worktallypb.Acknowledgement, sent map[recordID]*record) int {
+	var ids []recordID
 	refused, unknown := false, 0
 	for _, ack := range acks {
 		epoch, err := wire.UUID("epoch", ack.GetEpoch())
-		record, ok := sent[RecordID{epoch, ack.GetSequence()}]
+		record, ok := sent[recordID{epoch, ack.GetSequence()}]
 		if err != nil || !ok {
 			unknown++
 			continue
 		}
-		delete(sent, record.ID()) // one answer counts
-		ids = append(ids, record.ID())
+		delete(sent, record.id()) // one answer counts
+		ids = append(ids, record.id())
 		if reason := ack.GetRefused(); reason != "" {
 			refused = true
 			r.tally.Drop(stats.DropReportRefused, 1)
 			r.log.Error("the server refused a report window", "reason", reason, "sequence", ack.GetSequence())
 			if record.Totals != nil {
-				r.newEpoch(epoch)
+				r.newEpoch(epoch, nil)
 			}
 			continue
 		}
@@ -89,9 +111,7 @@ func (r *reporter) takeAcknowledgements(acks []*worktallypb.Acknowledgement, sen
 	if unknown > 0 {
 		r.log.Warn("the server acknowledges windows that were not sent", "acknowledgements", unknown)
 	}
-	if err := r.outbox.Acknowledge(ids); err != nil {
-		r.log.Error("remove acknowledged report windows", "err", err)
-	}
+	r.outbox.acknowledge(ids)
 	if refused {
 		r.health.refused.Add(1)
 	}
@@ -103,7 +123,7 @@ func (r *reporter) takeAcknowledgements(acks []*worktallypb.Acknowledgement, sen
 
 // windowMessage writes a record for the wire. Series at 0 are left out: the
 // server shows a fixed vocabulary by itself.
-func windowMessage(r *Record, now time.Time) *worktallypb.Window {
+func windowMessage(r *record, now time.Time) *worktallypb.Window {
 	w := &worktallypb.Window{
 		Sequence: r.Sequence, WorkspaceId: r.Workspace[:], AgentName: r.Agent, Epoch: r.Epoch[:],
 		Length: durationpb.New(r.Length), Age: durationpb.New(max(0, now.Sub(r.End))),
@@ -111,7 +131,7 @@ func windowMessage(r *Record, now time.Time) *worktallypb.Window {
 		Gauges: gaugesMessage(r),
 	}
 	for _, s := range r.Totals {
-		v := s.Value - r.Base[s.Key()]
+		v := s.Value - r.base(s)
 		if v != 0 {
 			w.Totals = append(w.Totals, seriesMessage(s.Name, s.Labels, v))
 		}
@@ -123,7 +143,10 @@ func windowMessage(r *Record, now time.Time) *worktallypb.Window {
 	return w
 }
 
-func gaugesMessage(r *Record) *worktallypb.Gauges {
+func gaugesMessage(r *record) *worktallypb.Gauges {
+	if r.kept != nil {
+		return r.kept
+	}
 	g := &worktallypb.Gauges{ConnectionCount: r.Gauges.Connections, ConnectionsByProto: r.Gauges.ConnectionsByProto}
 	if p := r.Gauges.Peers; p.Measured > 0 {
 		g.MedianLatencySeconds = proto.Float64(p.MedianLatency.Seconds())

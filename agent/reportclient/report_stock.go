@@ -17,17 +17,13 @@ type cursor struct{ rx, tx uint64 }
 // an agent's whole row unless the latency is positive.
 const noPeerLatencyMS = 0.001
 
-// deliverStock sends everything that waits as one merged report: at least once,
-// because a stock server cannot tell a resend.
+// deliverStock sends the newest totals as one merged report: at least once, because a
+// stock server cannot tell a resend. History means nothing to it, and is given up in
+// batches, because all of it at once may be large; more says that some is left.
 func (r *reporter) deliverStock(ctx context.Context, api agentpb.DRPCAgentClient) (more bool, err error) {
-	records := r.outbox.Pending(defaultRecords)
-	if len(records) == 0 {
-		return false, nil
-	}
-	newest := records[0]
-	if newest.Totals == nil {
-		// A server of ours has taken the totals in, and history means nothing here.
-		return false, r.forget(records)
+	newest, records := r.pendingStock()
+	if newest == nil {
+		return r.forget(records), nil // a server has taken the totals in
 	}
 	rx, tx := byteTotals(newest.Totals)
 	r.mu.Lock()
@@ -41,15 +37,38 @@ func (r *reporter) deliverStock(ctx context.Context, api agentpb.DRPCAgentClient
 	r.mu.Unlock()
 	r.noteDelivered(newest, false)
 	r.succeeded()
-	return false, r.forget(records)
+	more = r.forget(records)
+	r.checkpoint(true) // this server cannot tell a resend
+	return more, nil
 }
 
-func (r *reporter) forget(records []*Record) error {
-	ids := make([]RecordID, len(records))
-	for i, record := range records {
-		ids[i] = record.ID()
+// pendingStock returns the newest record with totals of the epoch, nil if there is none,
+// and what a stock server makes useless once it has taken that in: all but the totals of
+// other epochs, which wait for a server of ours.
+func (r *reporter) pendingStock() (newest *record, useless []*record) {
+	r.mu.Lock()
+	epoch := r.epoch
+	r.mu.Unlock()
+	pending, _ := r.outbox.pending(maxHistory)
+	for _, record := range pending {
+		if record.Totals == nil || record.Epoch == epoch {
+			useless = append(useless, record)
+		}
 	}
-	return r.outbox.Acknowledge(ids)
+	if len(useless) > 0 && useless[0].Totals != nil {
+		newest = useless[0]
+	}
+	return newest, useless
+}
+
+// forget removes the records, and says whether there may be more.
+func (r *reporter) forget(records []*record) (more bool) {
+	ids := make([]recordID, len(records))
+	for i, record := range records {
+		ids[i] = record.id()
+	}
+	r.outbox.acknowledge(ids)
+	return len(records) >= maxHistory
 }
 
 func byteTotals(totals []stats.Series) (rx, tx uint64) {
@@ -66,7 +85,7 @@ func byteTotals(totals []stats.Series) (rx, tx uint64) {
 
 // stockStats writes the newest record with the bytes since the last answered
 // report (contract agent-api.md section 8.2).
-func stockStats(r *Record, since cursor) *agentpb.Stats {
+func stockStats(r *record, since cursor) *agentpb.Stats {
 	byGauge := stats.ByGauge(r.Gauges.Sessions)
 	m := &agentpb.Stats{
 		ConnectionsByProto: r.Gauges.ConnectionsByProto, ConnectionCount: r.Gauges.Connections,
@@ -103,7 +122,7 @@ func metricMessage(s stats.Series, typ agentpb.Stats_Metric_Type) *agentpb.Stats
 
 // forwardedGauges is the explicit list of gauges that leave the agent. A page's
 // other gauges never do: a stock server would answer 500 for everybody.
-func forwardedGauges(r *Record) []stats.Series {
+func forwardedGauges(r *record) []stats.Series {
 	list := []stats.Series{
 		{Name: "coderd_agentstats_currently_reachable_peers", Labels: []stats.Label{{Name: "connection_type", Value: "derp"}}, Value: float64(r.Gauges.Peers.DERP)},
 		{Name: "coderd_agentstats_currently_reachable_peers", Labels: []stats.Label{{Name: "connection_type", Value: "p2p"}}, Value: float64(r.Gauges.Peers.P2P)},

@@ -38,6 +38,11 @@ func advance(d time.Duration) {
 	synctest.Wait()
 }
 
+func recordsOf(c *Client) int {
+	n, _, _ := c.reporter.outbox.state()
+	return n
+}
+
 func totalsOf(tally *stats.Tally) map[string]float64 {
 	m := make(map[string]float64)
 	for _, s := range tally.Snapshot().Totals {
@@ -143,7 +148,7 @@ func TestReport_NewestFirstThenHistory(t *testing.T) {
 		if got := s.Ledger.Totals()["agent_scripts_executed_total\xffsuccess\xfftrue"]; got != 12 {
 			t.Errorf("%v runs", got)
 		}
-		if n, _ := c.o.Outbox.State(); n != 0 {
+		if n := recordsOf(c); n != 0 {
 			t.Errorf("%d records are left", n)
 		}
 		for id, w := range s.Ledger.Windows() {
@@ -165,7 +170,7 @@ func TestReport_NoAcknowledgement(t *testing.T) {
 		if _, reports := reportsOf(s); len(reports) != 20 {
 			t.Errorf("%d reports in 20 windows", len(reports))
 		}
-		if n, oldest := c.o.Outbox.State(); n != 20 || time.Since(oldest) < 9*time.Minute {
+		if n, _, oldest := c.reporter.outbox.state(); n != 20 || time.Since(oldest) < 9*time.Minute {
 			t.Errorf("%d records, oldest %s", n, oldest)
 		}
 	})
@@ -187,7 +192,7 @@ func TestReport_GarbageAcknowledgements(t *testing.T) {
 		stop := start(t, c)
 		advance(2*time.Minute + 10*time.Second)
 		stop()
-		if n, _ := c.o.Outbox.State(); n != 4 {
+		if n := recordsOf(c); n != 4 {
 			t.Errorf("%d records are left", n)
 		}
 		if n := strings.Count(log.String(), "acknowledges windows that were not sent"); n != 4 {
@@ -237,9 +242,10 @@ func TestReport_AnotherIdentity(t *testing.T) {
 		renamed := wiretest.NewManifest()
 		renamed.AgentName = "renamed"
 		wiretest.On(s, func(context.Context, *agentpb.GetManifestRequest) (*agentpb.Manifest, error) { return renamed, nil })
-		scriptRan(c.o.Tally)
 		_ = conn.Close()
-		advance(3 * time.Minute)
+		advance(time.Minute)
+		scriptRan(c.o.Tally)
+		advance(2 * time.Minute)
 		stop()
 		names := make(map[string]string)
 		for id, w := range s.Ledger.Windows() {
@@ -424,7 +430,7 @@ func TestReport_SizeOfAWindow(t *testing.T) {
 	}
 	w := tally.CutWindow()
 	id := uuid.New()
-	m := windowMessage(&Record{Workspace: id, Epoch: id, Agent: "main", Sequence: 1, Totals: w.Totals, Gauges: w.Gauges, End: w.End}, w.End)
+	m := windowMessage(&record{Workspace: id, Epoch: id, Agent: "main", Sequence: 1, Totals: w.Totals, Gauges: w.Gauges, End: w.End}, w.End)
 	if size := proto.Size(m); size > 64<<10 {
 		t.Errorf("a window has %d bytes", size)
 	}

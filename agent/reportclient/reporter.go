@@ -2,7 +2,6 @@ package reportclient
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -31,7 +30,9 @@ const (
 // reporter cuts windows and delivers them.
 type reporter struct {
 	tally  *stats.Tally
-	outbox Outbox
+	outbox *outbox
+	// dir names the directory of an identity's outbox, "" if nothing is kept.
+	dir    func(workspace uuid.UUID, agent string) string
 	log    *slog.Logger
 	health *health
 
@@ -39,8 +40,9 @@ type reporter struct {
 	before func(context.Context)
 
 	// cutting serialises what writes records or begins an epoch. It is taken
-	// before mu.
+	// before mu. It guards saved, the totals that were written last.
 	cutting sync.Mutex
+	saved   []stats.Series
 
 	// mu guards everything below.
 	mu       sync.Mutex
@@ -56,17 +58,27 @@ type reporter struct {
 	newest, acked []stats.Series
 	// unanswered is the record whose totals were sent last, until the answer. If
 	// the answer is lost, the next hello tells whether they were taken in.
-	unanswered *Record
-	stock      cursor
-	delivered  uint64 // highest sequence of the epoch that a server has taken in
-	urgent     bool   // somebody waits for the newest record
+	unanswered *record
+	// joint is where the epoch was taken over from an earlier process, until a
+	// server of ours has told how far it knows it.
+	joint     *joint
+	stock     cursor
+	delivered uint64 // highest sequence of the epoch whose totals a server has taken in
+	ackedTo   uint64 // the same of servers of ours: the sequence of acked
+	urgent    bool   // somebody waits for the newest record
+	// jointKept says that the joint is on the disk, or may be.
+	jointKept bool
+	// unkept: the disk has a past that is no longer true. Until it has the present,
+	// totals are not sent, because the next process could send them again.
+	unkept bool
 	// changed is closed and replaced when there is something to do.
 	changed chan struct{}
 }
 
-func newReporter(t *stats.Tally, o Outbox, log *slog.Logger, h *health) *reporter {
+func newReporter(t *stats.Tally, o *outbox, log *slog.Logger, h *health) *reporter {
 	return &reporter{
 		tally: t, outbox: o, log: log, health: h,
+		dir:   func(uuid.UUID, string) string { return "" },
 		epoch: uuid.New(), interval: defaultInterval, changed: make(chan struct{}),
 	}
 }
@@ -76,24 +88,63 @@ func (r *reporter) signalLocked() {
 	r.changed = make(chan struct{})
 }
 
-// identify says whose counts are cut from now on. Another owner gets another
-// epoch, which begins where the records of the one before end.
-func (r *reporter) identify(id identity) {
+// identify says whose counts are cut from now on. The first owner's totals continue
+// where the last process left them. Another owner gets another epoch, which begins
+// where the records of the one before end.
+func (r *reporter) identify(id identity) { r.own(id, false) }
+
+// recall is identify for an agent that remembers who it was, and changes nothing if
+// a server has told already.
+func (r *reporter) recall(id identity) { r.own(id, true) }
+
+func (r *reporter) own(id identity, recalled bool) {
 	r.cutting.Lock()
 	defer r.cutting.Unlock()
+	old := r.owner()
+	if old != nil && (recalled || *old == id) {
+		return
+	}
+	if old != nil {
+		r.cutLocked(false)
+	}
+	var own uuid.UUID // of an agent that had an owner before
+	if old != nil {
+		r.mu.Lock()
+		own = r.epoch
+		r.mu.Unlock()
+	}
+	found := r.outbox.open(r.dir(id.workspace, id.agent), id, own)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.id != nil && *r.id != id {
+	switch {
+	case old != nil:
 		r.beginEpochLocked(r.newest)
+	case found != nil:
+		r.continueLocked(found)
 	}
 	r.id = &id
 	r.signalLocked()
 }
 
+func (r *reporter) owner() *identity {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.id
+}
+
+// continueLocked takes over the epoch of an earlier process.
+func (r *reporter) continueLocked(found *restored) {
+	newest := found.newest
+	r.tally.Restore(newest.Totals)
+	r.epoch, r.sequence, r.base = newest.Epoch, newest.Sequence, newest.Base
+	r.newest, r.acked, r.stock, r.joint = newest.Totals, found.acked, found.stock, found.joint
+	r.jointKept = found.joint.sequence != newest.Sequence // it is an older one, which the disk has
+}
+
 // beginEpochLocked starts an epoch whose totals are what is counted beyond base.
 func (r *reporter) beginEpochLocked(base []stats.Series) {
 	r.base, r.acked = byKey(base), base
-	r.epoch, r.sequence, r.delivered = uuid.New(), 0, 0
+	r.epoch, r.sequence, r.delivered, r.ackedTo, r.joint = uuid.New(), 0, 0, 0, nil
 	r.signalLocked()
 }
 
@@ -106,73 +157,6 @@ func (r *reporter) setInterval(d time.Duration) {
 		r.log.Info("report interval set", "interval_seconds", d.Seconds())
 		r.interval = d
 		r.signalLocked()
-	}
-}
-
-// cut closes a window every interval until the context ends. Before the first
-// manifest nothing is cut: counts have no owner yet.
-func (r *reporter) cut(ctx context.Context) {
-	last := time.Now()
-	for {
-		r.mu.Lock()
-		interval, known, changed := r.interval, r.id != nil, r.changed
-		r.mu.Unlock()
-		due := time.NewTimer(time.Until(last.Add(interval)))
-		fire := due.C
-		if !known {
-			fire = nil
-		}
-		select {
-		case <-fire:
-			last = time.Now()
-			if r.before != nil {
-				r.before(ctx)
-			}
-			r.cutNow(false)
-		case <-changed:
-		case <-ctx.Done():
-			due.Stop()
-			return
-		}
-		due.Stop()
-	}
-}
-
-// cutNow closes the window and returns its record, nil if nobody owns it yet.
-// An urgent one does not wait for its moment after a reconnect.
-func (r *reporter) cutNow(urgent bool) *Record {
-	r.cutting.Lock()
-	defer r.cutting.Unlock()
-	record := r.nextRecord()
-	if record == nil {
-		return nil
-	}
-	dropped, err := r.outbox.Append(record)
-	if err != nil {
-		// The window's totals are in the next record again.
-		r.log.Error("keep report window", "err", err)
-		dropped++
-	}
-	r.tally.Drop(stats.DropReportHistory, dropped)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.urgent = r.urgent || urgent
-	r.signalLocked()
-	return record
-}
-
-func (r *reporter) nextRecord() *Record {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.id == nil {
-		return nil
-	}
-	w := r.tally.CutWindow()
-	r.sequence++
-	r.newest = w.Totals
-	return &Record{
-		Workspace: r.id.workspace, Agent: r.id.agent, Epoch: r.epoch, Sequence: r.sequence, Base: r.base,
-		Length: w.End.Sub(w.Start), End: w.End, Totals: w.Totals, Gauges: w.Gauges, RxBytes: w.RxBytes, TxBytes: w.TxBytes,
 	}
 }
 
@@ -262,46 +246,20 @@ func (r *reporter) succeeded() {
 	r.health.lastSuccess.Store(time.Now().UnixMicro())
 }
 
-// noteDelivered remembers the newest record that a server has taken in. Only one
-// of ours has taken in its totals.
-func (r *reporter) noteDelivered(record *Record, ours bool) {
+// noteDelivered remembers the newest record whose totals a server has taken in; one
+// that is not ours has taken in a part of them. History says nothing of totals: where
+// the disk has failed, an earlier process has used its number for another window.
+func (r *reporter) noteDelivered(record *record, ours bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if record.Epoch != r.epoch || record.Sequence <= r.delivered {
+	if record.Totals == nil || record.Epoch != r.epoch {
 		return
 	}
-	r.delivered = record.Sequence
-	if ours && record.Totals != nil {
-		r.acked = record.Totals
+	if ours && record.Sequence > r.ackedTo {
+		r.acked, r.ackedTo = record.Totals, record.Sequence
 	}
-	r.signalLocked()
-}
-
-// FlushReport cuts a window and waits until a server has taken it in. One that a
-// server refuses is cut once more, in the epoch that follows the refusal.
-func (c *Client) FlushReport(ctx context.Context) error {
-	r := c.reporter
-	record := r.cutNow(true)
-	if record == nil {
-		return errors.New("the agent has no manifest yet")
-	}
-	for again := true; ; {
-		r.mu.Lock()
-		moved, done, changed := r.epoch != record.Epoch, r.delivered >= record.Sequence, r.changed
-		r.mu.Unlock()
-		switch {
-		case moved && again:
-			record, again = r.cutNow(true), false
-			continue
-		case moved:
-			return errors.New("the server refuses the last report")
-		case done:
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the last report: %w", ctx.Err())
-		}
+	if record.Sequence > r.delivered {
+		r.delivered = record.Sequence
+		r.signalLocked()
 	}
 }

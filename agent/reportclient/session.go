@@ -125,12 +125,12 @@ func checkManifest(m *agentpb.Manifest) error {
 }
 
 func (c *Client) takeManifest(ctx context.Context, api agentpb.DRPCAgentClient, m *agentpb.Manifest) error {
+	workspace, _ := wire.UUID("workspace_id", m.GetWorkspaceId()) // checked before
+	c.reporter.identify(identity{workspace: workspace, agent: m.GetAgentName()})
 	directory, err := c.o.OnManifest(ctx, m)
 	if err != nil {
 		return fmt.Errorf("take manifest in: %w", err)
 	}
-	workspace, _ := wire.UUID("workspace_id", m.GetWorkspaceId()) // checked before
-	c.reporter.identify(identity{workspace: workspace, agent: m.GetAgentName()})
 	startup := &agentpb.Startup{
 		Version:           c.o.Version,
 		ExpandedDirectory: directory,

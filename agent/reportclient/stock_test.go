@@ -140,13 +140,11 @@ func TestReport_ModeIsDecidedPerSession(t *testing.T) {
 func TestStock_OnlyHistoryIsLeft(t *testing.T) {
 	c := newClient(t, nil)
 	r := c.reporter
-	if _, err := c.o.Outbox.Append(&Record{Epoch: r.epoch, Sequence: 1}); err != nil {
-		t.Fatal(err)
-	}
+	r.outbox.append(&record{Epoch: r.epoch, Sequence: 1}, position{})
 	if more, err := r.deliverStock(t.Context(), nil); err != nil || more {
 		t.Errorf("%v, %v", more, err)
 	}
-	if n, _ := c.o.Outbox.State(); n != 0 {
+	if n := recordsOf(c); n != 0 {
 		t.Errorf("%d records are left", n)
 	}
 }

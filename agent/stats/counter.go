@@ -17,7 +17,12 @@ type Series struct {
 
 // Key identifies a series by name and labels.
 func (s Series) Key() string {
+	n := len(s.Name)
+	for _, l := range s.Labels {
+		n += len(l.Name) + len(l.Value) + 2
+	}
 	var b strings.Builder
+	b.Grow(n)
 	b.WriteString(s.Name)
 	for _, l := range s.Labels {
 		b.WriteByte(0xff)

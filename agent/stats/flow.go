@@ -95,22 +95,28 @@ const (
 	transmitPackets = "agent_network_transmit_packets_total"
 )
 
-// series returns the counters of a path by their names. Only the tailnet has
-// packets.
-func (p *pathBytes) series(path Path) map[string]*atomic.Uint64 {
-	m := map[string]*atomic.Uint64{receiveBytes: &p.rx, transmitBytes: &p.tx}
-	if path == PathP2P || path == PathDERP {
-		m[receivePackets], m[transmitPackets] = &p.rxPackets, &p.txPackets
+// pathSeries is a counter of a path under its name.
+type pathSeries struct {
+	name string
+	n    *atomic.Uint64
+}
+
+// series returns the counters of a path, always in the same order: whoever compares
+// two readings goes by it. Only the tailnet has packets.
+func (p *pathBytes) series(path Path) []pathSeries {
+	list := []pathSeries{{receiveBytes, &p.rx}, {transmitBytes, &p.tx}, {receivePackets, &p.rxPackets}, {transmitPackets, &p.txPackets}}
+	if path != PathP2P && path != PathDERP {
+		return list[:2]
 	}
-	return m
+	return list
 }
 
 // appendBytes adds the series of all paths.
 func (t *Tally) appendBytes(dst []Series) []Series {
 	for _, path := range paths() {
 		label := []Label{{"path", string(path)}}
-		for name, n := range t.paths[path].series(path) {
-			dst = append(dst, Series{Name: name, Labels: label, Value: float64(n.Load())})
+		for _, s := range t.paths[path].series(path) {
+			dst = append(dst, Series{Name: s.name, Labels: label, Value: float64(s.n.Load())})
 		}
 	}
 	return dst
@@ -125,9 +131,11 @@ func (t *Tally) restoreBytes(s Series) bool {
 	if !ok {
 		return false
 	}
-	n, ok := p.series(path)[s.Name]
-	if ok {
-		n.Add(uint64(s.Value))
+	for _, own := range p.series(path) {
+		if own.name == s.Name {
+			own.n.Add(uint64(s.Value))
+			return true
+		}
 	}
-	return ok
+	return false
 }

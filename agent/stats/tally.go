@@ -109,7 +109,8 @@ func (t *Tally) declare() {
 	c.droppeds = cs.vec("agent_dropped_total", "what",
 		string(DropScriptOutput), string(DropLogLines), string(DropConnectionReports), string(DropSignals),
 		string(DropReportHistory), string(DropScriptTimings), string(DropReportRefused), string(DropLifecycle),
-		string(DropTerminals), string(DropSSHConnections), string(DropForwards), string(DropFlows))
+		string(DropTerminals), string(DropSSHConnections), string(DropSSHHandshakes), string(DropSSHEnvironment),
+		string(DropScrapes), string(DropForwards), string(DropFlows), string(DropAccepts))
 	c.ended = make(map[endKey]*counter)
 	c.sessionLength = make(map[appname.Family]*histogram)
 	for _, f := range gaugeFamilies() {
@@ -142,7 +143,7 @@ func gaugeFamilies() [4]appname.Family {
 
 // Restore continues the totals of an earlier process of the same epoch. Series
 // that this version does not know are carried along unchanged, so that no total
-// ever falls. Call it before anything is counted.
+// ever falls. What was counted before the call is added. Call it once.
 func (t *Tally) Restore(totals []Series) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -151,10 +152,11 @@ func (t *Tally) Restore(totals []Series) {
 			continue
 		}
 		c := t.counters.addSeries(s)
-		c.base = s.Value
+		c.base += s.Value
 	}
 	// What was restored belongs to no window of this process.
-	t.cutRx, t.cutTx = sumBytes(t.totalsLocked())
+	rx, tx := sumBytes(totals)
+	t.cutRx, t.cutTx = t.cutRx+rx, t.cutTx+tx
 }
 
 func (t *Tally) inc(c *counter) {

@@ -120,6 +120,10 @@ const (
 	DropLifecycle         Dropped = "lifecycle_states"
 	DropTerminals         Dropped = "terminals"
 	DropSSHConnections    Dropped = "ssh_connections"
+	DropSSHHandshakes     Dropped = "ssh_handshakes"
+	DropAccepts           Dropped = "not_accepted"
+	DropSSHEnvironment    Dropped = "ssh_environment"
+	DropScrapes           Dropped = "scrapes"
 	DropForwards          Dropped = "forwards"
 	DropFlows             Dropped = "flows"
 )

@@ -33,15 +33,31 @@ type lastWindow struct {
 	byProto map[string]int64
 }
 
+// Peek returns what CutWindow would, with the connections of the last closed window,
+// and closes nothing.
+func (t *Tally) Peek() Window {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w, _, _ := t.windowLocked(time.Now())
+	w.Gauges = t.gaugesLocked()
+	return w
+}
+
+// windowLocked returns the window so far, and the byte totals.
+func (t *Tally) windowLocked(now time.Time) (w Window, rx, tx uint64) {
+	w = Window{Start: t.windowStart, End: now, Totals: t.totalsLocked()}
+	rx, tx = sumBytes(w.Totals)
+	w.RxBytes, w.TxBytes = rx-t.cutRx, tx-t.cutTx
+	return w, rx, tx
+}
+
 // CutWindow closes the current window and starts the next at the same instant.
 func (t *Tally) CutWindow() Window {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
 	byProto := t.activeLocked()
-	w := Window{Start: t.windowStart, End: now, Totals: t.totalsLocked()}
-	rx, tx := sumBytes(w.Totals)
-	w.RxBytes, w.TxBytes = rx-t.cutRx, tx-t.cutTx
+	w, rx, tx := t.windowLocked(now)
 	t.cutRx, t.cutTx = rx, tx
 	t.recent = append(t.trimmedLocked(now), windowBytes{now, w.RxBytes, w.TxBytes})
 	t.last = lastWindow{length: now.Sub(t.windowStart), byProto: byProto}

@@ -65,4 +65,7 @@ type nothing struct{}
 
 func (nothing) AgentStatuses(context.Context, func(catalog.AgentStatus) error) error { return nil }
 func (nothing) Load(context.Context, func(ledger.Latest) error) error                { return nil }
-func (nothing) DeploymentTotals(context.Context) ([]*worktallypb.Series, error)      { return nil, nil }
+func (nothing) LoadOne(context.Context, uuid.UUID, string) (ledger.Latest, bool, error) {
+	return ledger.Latest{}, false, nil
+}
+func (nothing) DeploymentTotals(context.Context) ([]*worktallypb.Series, error) { return nil, nil }

@@ -27,9 +27,13 @@ type flags struct {
 	Auth          string        `name:"auth" envs:"CODER_AGENT_AUTH" default:"token" enum:"token,google-instance-identity,aws-instance-identity,azure-instance-identity" help:"How the agent gets its token: token, google-instance-identity, aws-instance-identity or azure-instance-identity."`
 	Header        []string      `name:"agent-header" envs:"CODER_AGENT_HEADER" placeholder:"KEY=VALUE" help:"Header for every request to the server, repeatable."`
 	HeaderCommand string        `name:"agent-header-command" envs:"CODER_AGENT_HEADER_COMMAND" placeholder:"COMMAND" help:"Command that prints such headers, one key=value a line."`
+	TLSCA         string        `name:"tls-ca-file" envs:"WORKTALLY_AGENT_TLS_CA_FILE" placeholder:"FILE" help:"Certificates of authorities that are trusted for the server and relays beside the system's."`
+	TLSCert       string        `name:"tls-client-cert-file" envs:"WORKTALLY_AGENT_TLS_CLIENT_CERT_FILE" placeholder:"FILE" help:"Certificate that the agent shows to servers that ask for one, read for every connection."`
+	TLSKey        string        `name:"tls-client-key-file" envs:"WORKTALLY_AGENT_TLS_CLIENT_KEY_FILE" placeholder:"FILE" help:"Key of that certificate."`
 	LogDir        string        `name:"log-dir" envs:"CODER_AGENT_LOG_DIR" placeholder:"DIR" help:"Where the agent's and the scripts' logs go, default the directory for temporary files."`
 	ScriptDataDir string        `name:"script-data-dir" envs:"CODER_AGENT_SCRIPT_DATA_DIR" placeholder:"DIR" help:"Where scripts keep data, default the directory for temporary files."`
 	StateDir      string        `name:"state-dir" envs:"WORKTALLY_AGENT_STATE_DIR" placeholder:"DIR" help:"What must outlive the process, default $$XDG_STATE_HOME/worktally-agent."`
+	OutboxMiB     uint16        `name:"outbox-max-mib" envs:"WORKTALLY_AGENT_OUTBOX_MAX_MIB" default:"64" placeholder:"MIB" help:"Bound of the report history that waits for the server in the state directory; the oldest goes first, totals never."`
 	NoReap        bool          `name:"no-reap" help:"Do not start a parent that reaps processes when running as process 1."`
 	Prometheus    string        `name:"prometheus-address" envs:"CODER_AGENT_PROMETHEUS_ADDRESS" default:"127.0.0.1:2112" placeholder:"ADDRESS" help:"Where the metrics page listens; if the port is taken a free one is used; empty turns it off."`
 	WebConfigFile string        `name:"web-config-file" envs:"WORKTALLY_AGENT_WEB_CONFIG_FILE" placeholder:"FILE" help:"Prometheus web config file with TLS and users for the metrics page."`
@@ -70,6 +74,9 @@ func (f flags) check(getenv func(string) string) (*url.URL, []agentpb.Startup_Su
 	}
 	if f.Auth == "token" && f.Token == "" && f.TokenFile == "" && getenv("CODER_AGENT_TOKEN") == "" {
 		errs = append(errs, errors.New("--agent-token-file (CODER_AGENT_TOKEN_FILE, CODER_AGENT_TOKEN): no agent token is given"))
+	}
+	if err := f.checkTLS(); err != nil {
+		errs = append(errs, err)
 	}
 	if (f.SSHAddress == "") != (f.SSHKeys == "") {
 		errs = append(errs, errors.New("--ssh-address (WORKTALLY_AGENT_SSH_ADDRESS) and --ssh-authorized-keys (WORKTALLY_AGENT_SSH_AUTHORIZED_KEYS): give both or none"))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,11 +16,11 @@ import (
 // listenMetrics opens the metrics page. A taken port costs a workspace its page
 // nowhere else; here a free port takes its place, and files in the state
 // directory tell which.
-func listenMetrics(address, stateDir string, log *slog.Logger) net.Listener {
+func listenMetrics(ctx context.Context, address, stateDir string, log *slog.Logger) net.Listener {
 	if address == "" {
 		return nil
 	}
-	l, err := net.Listen("tcp", address)
+	l, err := listenPatiently(ctx, address, pagePatience, log)
 	if err != nil {
 		host, _, splitErr := net.SplitHostPort(address)
 		if splitErr != nil {

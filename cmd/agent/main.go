@@ -32,26 +32,34 @@ type process struct {
 }
 
 func main() {
-	signals, stop := notify()
-	code := run(context.Background(), process{
+	p := process{
 		args: os.Args[1:], getenv: os.Getenv, environ: os.Environ,
-		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, signals: signals,
-	})
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+	}
+	stop := func() {}
+	if !p.becomesAnother() {
+		p.signals, stop = notify()
+	}
+	code := run(context.Background(), p)
 	stop()
 	os.Exit(code)
 }
+
+// becomesAnother says that the process is about to run another program in its place,
+// which a signal that is read here would not reach.
+func (p process) becomesAnother() bool { return len(p.args) > 0 && p.args[0] == "agent-exec" }
 
 // run is the program without the process: it returns the exit code. The helpers
 // that children reach come first, because they have a form of their own.
 func run(ctx context.Context, p process) int {
 	switch {
 	case agentgit.IsAskpass(p.args, p.environ()):
-		return agentgit.Askpass(ctx, p.args, p.getenv, helperClient(), p.stdout, p.stderr)
+		return agentgit.Askpass(ctx, p.args, p.getenv, helperClient(p.getenv), p.stdout, p.stderr)
 	case len(p.args) > 0 && p.args[0] == "gitssh":
-		return agentgit.GitSSH(ctx, p.args[1:], p.getenv, helperClient(), p.stdin, p.stdout, p.stderr)
+		return agentgit.GitSSH(ctx, p.args[1:], p.getenv, helperClient(p.getenv), p.stdin, p.stdout, p.stderr)
 	case len(p.args) > 1 && p.args[0] == "external-auth" && p.args[1] == "access-token":
-		return agentgit.AccessToken(ctx, p.args[2:], p.getenv, helperClient(), p.stdout, p.stderr)
-	case len(p.args) > 0 && p.args[0] == "agent-exec":
+		return agentgit.AccessToken(ctx, p.args[2:], p.getenv, helperClient(p.getenv), p.stdout, p.stderr)
+	case p.becomesAnother():
 		if err := agentexec.RunPriority(p.args[1:]); err != nil {
 			fmt.Fprintf(p.stderr, "worktally-agent: %v\n", err)
 			return exitcode.Failed

@@ -101,7 +101,7 @@ func (w *world) stop(wait func() int) {
 	}
 }
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()

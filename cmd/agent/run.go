@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -17,13 +18,11 @@ import (
 
 	"github.com/worktally/worktally/agent"
 	"github.com/worktally/worktally/agent/agentssh"
+	"github.com/worktally/worktally/internal/clienttls"
 	"github.com/worktally/worktally/internal/webserve"
 	"github.com/worktally/worktally/tailnet"
 	"github.com/worktally/worktally/wire/agentpb"
 )
-
-// helperClient makes the requests of the helpers.
-func helperClient() *http.Client { return &http.Client{} }
 
 // runAgent runs agents until a signal says stop: a new one whenever the server
 // asks it to start over.
@@ -45,6 +44,7 @@ func runAgent(ctx context.Context, p process, f flags) error {
 	if u.Scheme == "http" {
 		tailnet.PreferPlainRelays()
 	}
+	defer mortalChildren()()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	force, over := make(chan struct{}), make(chan struct{})
@@ -105,7 +105,15 @@ func (p process) mindSignals(log *slog.Logger, stop context.CancelFunc, force ch
 // runOnce is one straight line: listeners, agent, helpers beside it.
 func (f flags) runOnce(ctx context.Context, p process, u *url.URL, subsystems []agentpb.Startup_Subsystem, log *slog.Logger) error {
 	stateDir := f.stateDir(p.getenv)
-	client := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+	files, err := f.tlsFiles()
+	if err != nil {
+		return err
+	}
+	transport, err := files.Transport()
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: transport}
 	defer client.CloseIdleConnections()
 	token, err := f.authenticator(p, u, client)
 	if err != nil {
@@ -113,12 +121,13 @@ func (f flags) runOnce(ctx context.Context, p process, u *url.URL, subsystems []
 	}
 	o := agent.Options{
 		URL: u, Token: token, Header: f.headerSource(), HTTPClient: client, Log: log,
-		StateDir: stateDir, LogDir: f.logDir(), ScriptDataDir: f.ScriptDataDir, Environ: p.childEnviron, Subsystems: subsystems,
+		StateDir: stateDir, OutboxBytes: int64(f.OutboxMiB) << 20, LogDir: f.logDir(), ScriptDataDir: f.ScriptDataDir, Environ: func() []string { return p.childEnviron(files) }, Subsystems: subsystems,
 		WebConfigFile: f.WebConfigFile, SSHMaxTimeout: f.SSHMaxTimeout, BlockFileTransfer: f.BlockTransfer,
 		BlockLocalPortForwarding: f.BlockLocal, BlockReversePortForwarding: f.BlockReverse, ByteWindow: f.StatsWindow, TailnetListenPort: f.ListenPort,
+		Now: wallClock(p.getenv),
 	}
 	if f.SSHAddress != "" {
-		if o.SSHListener, err = net.Listen("tcp", f.SSHAddress); err != nil {
+		if o.SSHListener, err = listenPatiently(ctx, f.SSHAddress, takenPatience, log); err != nil {
 			return fmt.Errorf("--ssh-address: %w", err)
 		}
 		o.AuthorizedKeys = agentssh.AuthorizedKeysFile(f.SSHKeys, log)
@@ -128,7 +137,7 @@ func (f flags) runOnce(ctx context.Context, p process, u *url.URL, subsystems []
 			return fmt.Errorf("--pty-socket: %w", err)
 		}
 	}
-	o.MetricsListener = listenMetrics(f.Prometheus, stateDir, log)
+	o.MetricsListener = listenMetrics(ctx, f.Prometheus, stateDir, log)
 	a, err := agent.New(o)
 	if err != nil {
 		return err
@@ -168,9 +177,15 @@ func (f flags) serveSide(ctx context.Context, g *errgroup.Group, log *slog.Logge
 }
 
 // childEnviron is what children inherit: the process's environment, with the
-// directory of this binary at the end of PATH.
-func (p process) childEnviron() []string {
+// directory of this binary at the end of PATH and the files that the helpers need.
+func (p process) childEnviron(files clienttls.Files) []string {
 	environ := p.environ()
+	for name, path := range map[string]string{caVariable: files.CA, certVariable: files.Cert, keyVariable: files.Key} {
+		environ = slices.DeleteFunc(environ, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+		if path != "" {
+			environ = append(environ, name+"="+path)
+		}
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return environ

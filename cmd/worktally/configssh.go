@@ -36,9 +36,12 @@ func (c configSSHCmd) Run(p *program) error {
 	if err != nil {
 		return fmt.Errorf("find the program: %w", err)
 	}
-	if c.TokenFile != "" { // OpenSSH runs the command wherever it is called
-		if c.TokenFile, err = filepath.Abs(c.TokenFile); err != nil {
-			return fmt.Errorf("find the token file: %w", err)
+	for _, file := range []*string{&c.TokenFile, &c.TLSCA, &c.TLSCert, &c.TLSKey} {
+		if *file == "" {
+			continue
+		}
+		if *file, err = filepath.Abs(*file); err != nil { // OpenSSH runs the command wherever it is called
+			return fmt.Errorf("find %s: %w", *file, err)
 		}
 	}
 	section := c.section(self)
@@ -63,8 +66,12 @@ func (c configSSHCmd) Run(p *program) error {
 
 func (c configSSHCmd) section(self string) string {
 	command := []string{quote(self), "ssh", "--stdio", "--url", quote(c.URL)}
-	if c.TokenFile != "" {
-		command = append(command, "--token-file", quote(c.TokenFile))
+	for _, file := range [][2]string{
+		{"--token-file", c.TokenFile}, {"--tls-ca-file", c.TLSCA}, {"--tls-client-cert-file", c.TLSCert}, {"--tls-client-key-file", c.TLSKey},
+	} {
+		if file[1] != "" {
+			command = append(command, file[0], quote(file[1]))
+		}
 	}
 	command = append(command, "--host-prefix", c.Prefix, "%h")
 	return strings.Join([]string{

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/worktally/worktally/internal/clienttls"
 	"github.com/worktally/worktally/wire"
 )
 
@@ -30,6 +31,9 @@ const (
 type connection struct {
 	URL       string `name:"url" placeholder:"URL" envs:"WORKTALLY_URL,CODER_URL" help:"The server, such as http://127.0.0.1:3000."`
 	TokenFile string `name:"token-file" placeholder:"FILE" envs:"WORKTALLY_TOKEN_FILE" help:"File that holds your token; without it the token comes from $WORKTALLY_TOKEN or $CODER_SESSION_TOKEN."`
+	TLSCA     string `name:"tls-ca-file" placeholder:"FILE" envs:"WORKTALLY_TLS_CA_FILE" help:"Certificates of authorities that are trusted for the server and relays beside the system's."`
+	TLSCert   string `name:"tls-client-cert-file" placeholder:"FILE" envs:"WORKTALLY_TLS_CLIENT_CERT_FILE" help:"Certificate to show to servers that ask for one, read for every connection."`
+	TLSKey    string `name:"tls-client-key-file" placeholder:"FILE" envs:"WORKTALLY_TLS_CLIENT_KEY_FILE" help:"Key of that certificate."`
 }
 
 // caller talks to the server's API for people.
@@ -59,8 +63,12 @@ func (c connection) open(p *program) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
+	transport, err := clienttls.Files{CA: c.TLSCA, Cert: c.TLSCert, Key: c.TLSKey}.Transport()
+	if err != nil {
+		return nil, usagef("--tls-ca-file, --tls-client-cert-file, --tls-client-key-file: %v", err)
+	}
 	return &caller{ctx: p.ctx, base: base, token: token, client: &http.Client{
-		Timeout: requestTimeout,
+		Transport: transport, Timeout: requestTimeout,
 		// A redirect would carry the token elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil

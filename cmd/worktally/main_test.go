@@ -122,8 +122,13 @@ func TestRun_UsersAndWorkspaces(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 1 {
 		t.Errorf("list -o json: %v, %s", err, out)
 	}
-	out, _ = w.run(0, append([]string{"workspace", "rotate-token", "demo"}, as...)...)
+	out, errs = w.run(0, append([]string{"workspace", "rotate-token", "demo"}, as...)...)
 	want(t, "rotate-token", out, `[0-9a-f-]{36}\n`)
+	want(t, "rotate-token", errs, `The old token is valid until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\..*\n`)
+	_, errs = w.run(2, append([]string{"workspace", "rotate-token", "demo", "--grace", "1000h"}, as...)...)
+	want(t, "rotate-token", errs, `worktally: --grace: .*\n`)
+	_, errs = w.run(0, append([]string{"workspace", "rotate-token", "demo", "--grace", "0"}, as...)...)
+	want(t, "rotate-token", errs, `The old token is invalid from now on\..*\n`)
 	if out == applied.Tokens["main"]+"\n" {
 		t.Error("the token is the old one")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/worktally/worktally/client"
@@ -35,7 +36,7 @@ func (r reach) dial(ctx context.Context, p *program) (*client.Conn, error) {
 		log = slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	return client.Dial(ctx, client.Options{
-		API:       client.API{URL: to.base, Token: string(to.token)},
+		API:       client.API{URL: to.base, Token: string(to.token), HTTPClient: &http.Client{Transport: to.client.Transport}},
 		Workspace: r.Workspace, DisableDirect: r.DisableDirect, WaitTimeout: r.Wait, Log: log,
 	})
 }

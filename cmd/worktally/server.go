@@ -19,9 +19,11 @@ import (
 // serverCmd is "worktally server".
 type serverCmd struct {
 	HTTPAddress   string               `name:"http-address" envs:"WORKTALLY_HTTP_ADDRESS,CODER_HTTP_ADDRESS" default:"127.0.0.1:3000" help:"Where agents and people connect."`
-	AccessURL     string               `name:"access-url" envs:"WORKTALLY_ACCESS_URL,CODER_ACCESS_URL" placeholder:"URL" help:"How agents reach the server, default http and the address it listens on."`
+	HTTPWebConfig string               `name:"http-web-config-file" envs:"WORKTALLY_HTTP_WEB_CONFIG_FILE" placeholder:"FILE" help:"Prometheus web config file with TLS, and which client certificates to ask for, for agents and people; no users."`
+	AccessURL     string               `name:"access-url" envs:"WORKTALLY_ACCESS_URL,CODER_ACCESS_URL" placeholder:"URL" help:"How agents reach the server, default http, or https with TLS, and the address it listens on."`
 	StateDir      string               `name:"state-dir" envs:"WORKTALLY_STATE_DIR" placeholder:"DIR" help:"Where the database is, default $$XDG_STATE_HOME/worktally."`
 	DatabaseFile  string               `name:"database-url-file" envs:"WORKTALLY_DATABASE_URL_FILE" placeholder:"FILE" help:"File with a postgres:// URL or the path of a SQLite file; the URL may also stand in $$WORKTALLY_DATABASE_URL or $$CODER_PG_CONNECTION_URL. Default SQLite in the state directory."`
+	SetAside      bool                 `name:"set-aside-corrupt-database" envs:"WORKTALLY_SET_ASIDE_CORRUPT_DATABASE" help:"Start with an empty database if the SQLite one is so damaged that workspaces, users and tokens cannot be read from it; the damaged file is kept under a new name."`
 	StatsInterval time.Duration        `name:"agent-stats-refresh-interval" envs:"WORKTALLY_AGENT_STATS_REFRESH_INTERVAL,CODER_AGENT_STATS_REFRESH_INTERVAL" default:"30s" help:"How often agents report."`
 	Prometheus    bool                 `name:"prometheus-enable" envs:"WORKTALLY_PROMETHEUS_ENABLE,CODER_PROMETHEUS_ENABLE" help:"Serve the metrics page."`
 	PromAddress   string               `name:"prometheus-address" envs:"WORKTALLY_PROMETHEUS_ADDRESS,CODER_PROMETHEUS_ADDRESS" default:"127.0.0.1:2112" help:"Where the metrics page listens."`
@@ -45,6 +47,7 @@ type serverCmd struct {
 	LicenceFile   string               `name:"licence-file" envs:"WORKTALLY_LICENCE_FILE" placeholder:"FILE" help:"Signed licence; it is read again when it changes."`
 	LicenceKey    string               `name:"licence-public-key-file" envs:"WORKTALLY_LICENCE_PUBLIC_KEY_FILE" placeholder:"FILE" help:"Public key of who signs licences."`
 	FirstUser     string               `name:"first-username" envs:"WORKTALLY_FIRST_USERNAME" default:"admin" help:"Name of the administrator that is created at the first start; the token is printed once."`
+	AuditLog      string               `name:"audit-log" envs:"WORKTALLY_AUDIT_LOG" placeholder:"FILE" help:"File for the audit log: who connected, from where and to what, and who changed what, as JSON lines; default none."`
 	LogJSON       bool                 `name:"log-json" envs:"WORKTALLY_LOG_JSON" help:"Write the log as JSON."`
 	Verbose       bool                 `name:"verbose" envs:"WORKTALLY_VERBOSE,CODER_VERBOSE" help:"Also log what is only of use to find a fault."`
 }
@@ -88,14 +91,14 @@ func (c serverCmd) options(p *program) (o server.Options, err error) {
 		}
 	}
 	o = server.Options{
-		HTTPAddress: c.HTTPAddress, StateDir: c.StateDir, StatsInterval: c.StatsInterval,
-		FirstUsername: c.FirstUser, FirstToken: p.stdout, Log: c.log(p),
+		AuditLog: c.AuditLog, HTTPAddress: c.HTTPAddress, HTTPWebConfigFile: c.HTTPWebConfig, StateDir: c.StateDir, StatsInterval: c.StatsInterval,
+		FirstUsername: c.FirstUser, FirstToken: p.stdout, Log: c.log(p), Now: wallClock(p.getenv),
 		Prometheus: server.Prometheus{
 			Enable: c.Prometheus, Address: c.PromAddress, CollectAgentStats: c.CollectStats, CollectOverlay: c.CollectNet,
 			Labels: c.Labels, HideDeprecated: !c.Deprecated, WebConfigFile: c.WebConfig, ByteWindow: c.StatsWindow,
 		},
 	}
-	o.STUNAddress = c.STUNAddress
+	o.STUNAddress, o.SetAsideDatabase = c.STUNAddress, c.SetAside
 	o.ExternalAuthFile, o.SecretsKeyFile = c.ExternalAuth, c.SecretsKey
 	o.LicenceFile, o.LicencePublicKeyFile = c.LicenceFile, c.LicenceKey
 	o.Relays = server.Relays{

@@ -125,7 +125,11 @@ func (p *program) writeToken(o output, t controlapi.Token) error {
 	if o.Output == "json" {
 		return p.writeJSON(t)
 	}
-	fmt.Fprintln(p.stderr, "The old token is invalid from now on. The new one cannot be shown again:")
+	old := "is invalid from now on"
+	if t.OldEnds != nil {
+		old = "is valid until " + t.OldEnds.UTC().Format(time.DateTime) + " UTC"
+	}
+	fmt.Fprintf(p.stderr, "The old token %s. The new one cannot be shown again:\n", old)
 	_, err := fmt.Fprintln(p.stdout, t.Token)
 	return err
 }

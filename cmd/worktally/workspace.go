@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,9 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
+	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/controlapi"
 )
 
@@ -198,7 +201,8 @@ type workspaceRotateToken struct {
 	connection
 	output
 	workspaceName
-	Agent string `placeholder:"NAME" help:"The agent; needed if the workspace has several."`
+	Agent string        `placeholder:"NAME" help:"The agent; needed if the workspace has several."`
+	Grace time.Duration `default:"1h" help:"How long the old token stays valid, in whole seconds; 0 ends it, and the agent's session, at once."`
 }
 
 // Run prints the new token alone on standard output.
@@ -217,8 +221,15 @@ func (c workspaceRotateToken) Run(p *program) error {
 		}
 		c.Agent = ws.Agents[0].Name
 	}
+	if c.Grace < 0 || c.Grace > catalog.MaxGrace || c.Grace%time.Second != 0 {
+		return usagef("--grace: %s is no whole number of seconds between 0 and %s", c.Grace, catalog.MaxGrace)
+	}
+	body, err := json.Marshal(controlapi.Rotate{GraceSeconds: int64(c.Grace / time.Second)})
+	if err != nil {
+		return err
+	}
 	var t controlapi.Token
-	if err := to.do(http.MethodPost, nil, &t, "workspaces", ws.ID.String(), "agents", c.Agent, "token"); err != nil {
+	if err := to.do(http.MethodPost, body, &t, "workspaces", ws.ID.String(), "agents", c.Agent, "token"); err != nil {
 		return err
 	}
 	return p.writeToken(c.output, t)

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
+	"strings"
+	"time"
 
-	"github.com/worktally/worktally/e2e/tap"
+	"github.com/worktally/worktally/internal/faultnet"
 )
 
 // Agent is "worktally-agent", with a counting proxy in front of each of its
@@ -20,7 +21,7 @@ type Agent struct {
 	// TokenFile holds the token; it is read at every dial.
 	TokenFile string
 	// SSH and PTY pass connections on and count their bytes.
-	SSH, PTY *tap.Proxy
+	SSH, PTY *faultnet.Proxy
 	// URL is the server's. Args and Env are added to those that every start has.
 	URL       string
 	Args, Env []string
@@ -56,12 +57,17 @@ func (a *Agent) SetToken(token string) error {
 	return os.WriteFile(a.TokenFile, []byte(token+"\n"), 0o600)
 }
 
-func (s *Stack) tap(network, target string) (*tap.Proxy, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// Token reads the token back.
+func (a *Agent) Token() (string, error) {
+	text, err := os.ReadFile(a.TokenFile)
+	return strings.TrimSpace(string(text)), err
+}
+
+func (s *Stack) tap(network, target string) (*faultnet.Proxy, error) {
+	p, err := faultnet.ListenLoopback(network, target, 0)
 	if err != nil {
 		return nil, err
 	}
-	p := tap.Listen(l, network, target)
 	s.close = append(s.close, p.Close)
 	return p, nil
 }
@@ -95,4 +101,27 @@ func BothPages(ctx context.Context, a *Agent, srv *Server) (agent, server Page, 
 		return nil, nil, fmt.Errorf("the server's page: %w", err)
 	}
 	return agent, server, nil
+}
+
+// AwaitLostReply waits, no longer than the limit, until a report is committed of which
+// the agent knows nothing, when replies are swallowed: one that came after that began,
+// or the one before it, on whose reply the agent then waits and sends no other. every
+// is how often agents report.
+func AwaitLostReply(ctx context.Context, limit time.Duration, a *Agent, srv *Server, every time.Duration) error {
+	before := -1.0
+	return Await(ctx, limit, func() error {
+		agent, server, err := BothPages(ctx, a, srv)
+		if err != nil {
+			return err
+		}
+		committed := server.Sum("worktally_reports_total", `result="ok"`)
+		if before < 0 {
+			before = committed
+		}
+		acknowledged := time.UnixMilli(int64(1000 * agent.Sum("agent_report_last_success_timestamp_seconds")))
+		if committed == before && time.Since(acknowledged) < 3*every {
+			return errors.New("no report was committed and none waits for a reply")
+		}
+		return nil
+	})
 }

@@ -24,7 +24,17 @@ type Server struct {
 	Token string
 	// Args and Env are added to those that every start has.
 	Args, Env []string
-	s         *Stack
+	// Secure says that it speaks TLS with agents and people.
+	Secure bool
+	s      *Stack
+}
+
+// URL is how agents and people reach it.
+func (srv *Server) URL() string {
+	if srv.Secure {
+		return "https://" + srv.Address
+	}
+	return "http://" + srv.Address
 }
 
 // NewServer returns a server that is not started. Its page is expected at the
@@ -79,7 +89,7 @@ func (srv *Server) Metrics(ctx context.Context) (Page, error) { return ReadPage(
 // Command is "worktally" as the administrator.
 func (srv *Server) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(srv.s.Bin, serverName), args...)
-	cmd.Env = append(srv.s.Environ(), "WORKTALLY_URL=http://"+srv.Address, "WORKTALLY_TOKEN="+srv.Token)
+	cmd.Env = append(srv.s.Environ(), "WORKTALLY_URL="+srv.URL(), "WORKTALLY_TOKEN="+srv.Token)
 	return cmd
 }
 

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+
+	"golang.org/x/crypto/ssh"
 )
 
 func (s *Stack) keyFile() string { return s.Path("key") }
@@ -42,4 +45,13 @@ func (s *Stack) SFTPCommand(ctx context.Context, to net.Addr) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "sftp", append(s.sshOptions(), "-P", port, "-b", "-", "user@"+host)...)
 	cmd.Env = s.Environ()
 	return cmd
+}
+
+// Signer is the key that the agents let in, for clients other than OpenSSH.
+func (s *Stack) Signer() (ssh.Signer, error) {
+	text, err := os.ReadFile(s.keyFile())
+	if err != nil {
+		return nil, err
+	}
+	return ssh.ParsePrivateKey(text)
 }

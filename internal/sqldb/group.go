@@ -77,13 +77,13 @@ func (g *Group) run() {
 }
 
 // commit runs the functions in one transaction. If that fails each has one of its
-// own, so that a bad one fails alone.
+// own, so that a bad one fails alone; a disk that fails does so for all.
 func (g *Group) commit(jobs []*groupJob) {
 	err := g.transact(jobs)
 	for i, j := range jobs {
 		switch {
 		case err == nil:
-		case len(jobs) == 1:
+		case len(jobs) == 1, FaultOf(err) != NoFault:
 			j.err = err
 		default:
 			j.err = g.transact(jobs[i : i+1])

@@ -91,7 +91,7 @@ func TestGroup_GivesUp(t *testing.T) {
 // waitFor returns when as many wait.
 func waitFor(t *testing.T, g *Group, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		g.mu.Lock()
 		waiting := len(g.waiting)
 		g.mu.Unlock()

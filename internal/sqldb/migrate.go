@@ -18,6 +18,9 @@ var migrationName = regexp.MustCompile(`^([0-9]{4})_[a-z0-9_]+\.sql$`)
 // migrating one PostgreSQL database at once ("worktaly" in ASCII).
 const migrationLock = 0x776f726b74616c79
 
+// versionsTable has the version of each component's tables.
+const versionsTable = "schema_versions"
+
 // Migrate brings the tables of one component up to date: it runs those of the
 // numbered .sql files at the root of files that the database has not seen, all
 // in one transaction and under a lock. A database that is newer than files is
@@ -40,11 +43,11 @@ func (d *DB) migrate(ctx context.Context, tx *sql.Tx, component string, steps []
 			return fmt.Errorf("take the migration lock: %w", err)
 		}
 	}
-	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS schema_versions (component TEXT PRIMARY KEY, version BIGINT NOT NULL)`); err != nil {
+	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+versionsTable+` (component TEXT PRIMARY KEY, version BIGINT NOT NULL)`); err != nil {
 		return err
 	}
 	var version int
-	err := tx.QueryRowContext(ctx, `SELECT version FROM schema_versions WHERE component = $1`, component).Scan(&version)
+	err := tx.QueryRowContext(ctx, `SELECT version FROM `+versionsTable+` WHERE component = $1`, component).Scan(&version)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
@@ -59,7 +62,7 @@ func (d *DB) migrate(ctx context.Context, tx *sql.Tx, component string, steps []
 	if version == len(steps) {
 		return nil
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO schema_versions (component, version) VALUES ($1, $2)
+	_, err = tx.ExecContext(ctx, `INSERT INTO `+versionsTable+` (component, version) VALUES ($1, $2)
 		ON CONFLICT (component) DO UPDATE SET version = excluded.version`, component, len(steps))
 	return err
 }

@@ -28,26 +28,38 @@ const postgresConns = 16
 // path of an SQLite file, with or without "file:" in front. A missing SQLite
 // file and its directory are created, readable by the owner only.
 func Open(ctx context.Context, dsn string) (*DB, error) {
-	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
-		return openPostgres(ctx, dsn)
+	path, isFile, err := sqliteFile(dsn)
+	switch {
+	case err != nil:
+		return nil, err
+	case isFile:
+		return openSQLite(ctx, path)
 	}
-	path := strings.TrimPrefix(dsn, "file:")
+	return openPostgres(ctx, dsn)
+}
+
+// sqliteFile returns the absolute path of an SQLite file; isFile is false for
+// PostgreSQL.
+func sqliteFile(dsn string) (path string, isFile bool, err error) {
+	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
+		return "", false, nil
+	}
+	path = strings.TrimPrefix(dsn, "file:")
 	switch {
 	case strings.Contains(dsn, "://"):
-		return nil, errors.New("open database: unknown kind of data source; want postgres://... or the path of an SQLite file")
+		return "", false, errors.New("open database: unknown kind of data source; want postgres://... or the path of an SQLite file")
 	case path == "":
-		return nil, errors.New("open database: empty path")
+		return "", false, errors.New("open database: empty path")
 	case strings.ContainsRune(path, '?') || strings.Contains(path, ":memory:"):
-		return nil, errors.New("open database: want the plain path of an SQLite file, without options")
+		return "", false, errors.New("open database: want the plain path of an SQLite file, without options")
 	}
-	return openSQLite(ctx, path)
+	if path, err = filepath.Abs(path); err != nil {
+		return "", false, fmt.Errorf("open database: %w", err)
+	}
+	return path, true, nil
 }
 
 func openSQLite(ctx context.Context, path string) (*DB, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
@@ -101,7 +113,7 @@ func openPostgres(ctx context.Context, dsn string) (*DB, error) {
 	if err := pool.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), pool.Close())
 	}
-	return &DB{dialect: PostgreSQL, writer: pool, reader: pool}, nil
+	return &DB{dialect: PostgreSQL, writer: pool, reader: pool, quiet: listenQuiet}, nil
 }
 
 // isConflict reports whether a transaction failed only because of another one

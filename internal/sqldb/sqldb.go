@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -29,7 +30,12 @@ func (d Dialect) String() string {
 type DB struct {
 	dialect Dialect
 	writer  *sql.DB
-	reader  *sql.DB // the writer itself on PostgreSQL
+	reader  *sql.DB   // the writer itself on PostgreSQL
+	held    io.Closer // the lock of a Guard, or nil
+	aside   string
+	faults  faults
+	// quiet is how long Listen may hear nothing until it tries its connection.
+	quiet time.Duration
 }
 
 // Dialect returns which database this is.
@@ -40,7 +46,7 @@ func (d *DB) Close() error {
 	if d.reader == d.writer {
 		return d.writer.Close()
 	}
-	return errors.Join(d.reader.Close(), d.writer.Close())
+	return errors.Join(d.reader.Close(), d.writer.Close(), closeHeld(d.held))
 }
 
 // Ping checks that the database answers.
@@ -59,8 +65,8 @@ const maxAttempts = 8
 // transaction the whole of fn runs again, so fn must not leave traces outside
 // the transaction. An error means that nothing was written, except for a
 // connection that died during the commit itself.
-func (d *DB) Write(ctx context.Context, fn func(*sql.Tx) error) error {
-	var err error
+func (d *DB) Write(ctx context.Context, fn func(*sql.Tx) error) (err error) {
+	defer func() { d.faults.note(err) }()
 	for attempt := range maxAttempts {
 		if err = d.writeOnce(ctx, fn); err == nil || !isConflict(err) {
 			return err

@@ -2,6 +2,7 @@ package webserve
 
 import (
 	"crypto/sha256"
+	"errors"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -18,12 +19,16 @@ const nobodysHash = "$2a$10$9lOHyLYiQMmijMd6Zy78B.rTK80ulH.QigT52g7OObtGxcZXLVLJ
 // maxVerified bounds the passwords that are remembered.
 const maxVerified = 64
 
+// errUsers says what is wrong with a file that has users where none can sign in.
+var errUsers = errors.New("basic_auth_users: nobody here can send a user's password")
+
 // guard lets those pass whom the web config file allows. The file is read at every
 // request: a change of it needs no restart, and a mistake in it lets nobody in.
 type guard struct {
 	next    http.Handler
 	file    string
 	limiter *rate.Limiter // nil without a limit
+	noUsers bool          // users in the file are a mistake
 	log     *slog.Logger
 	// hashing has a place for one comparison at a time, because it costs a core.
 	hashing chan struct{}
@@ -47,6 +52,9 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c, err := load(g.file)
+	if err == nil && g.noUsers && len(c.Users) > 0 {
+		err = errUsers
+	}
 	if err != nil {
 		g.log.Error("web config file", "path", g.file, "err", err)
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)

@@ -35,6 +35,9 @@ const (
 	late = 8 * 24 * time.Hour
 	// flushTimeout bounds the last write.
 	flushTimeout = 5 * time.Second
+	// ahead is how far a stored time may lie in the future, for the clocks of replicas
+	// differ. What is further was noted by a clock that was set back since.
+	ahead = 5 * time.Minute
 	// maxSeen bounds the people whose calls are kept in memory.
 	maxSeen = 1 << 16
 )
@@ -53,6 +56,8 @@ type History interface {
 // Options configure an Activity.
 type Options struct {
 	History History // required
+	// Now is the wall clock, for what is stored; nil means time.Now.
+	Now func() time.Time
 	// Log receives what an operator should know. Nil discards it.
 	Log *slog.Logger
 	// Registerer receives the metrics. Nil keeps them private.
@@ -95,8 +100,11 @@ func Open(ctx context.Context, db *sqldb.DB, o Options) (*Activity, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	a := &Activity{o: o, db: db, log: o.Log, dropped: newDropped(o.Registerer), seen: make(map[uuid.UUID]call), noted: make(map[uuid.UUID]time.Time)}
-	if err := a.catchUp(ctx, time.Now()); err != nil {
+	if err := a.catchUp(ctx, o.Now()); err != nil {
 		return nil, fmt.Errorf("read who was active: %w", err)
 	}
 	return a, nil
@@ -112,7 +120,7 @@ func newDropped(reg prometheus.Registerer) prometheus.Counter {
 // Seen notes that a person has called the API now. It does not wait for the
 // database.
 func (a *Activity) Seen(user uuid.UUID) {
-	now := time.Now()
+	now := a.o.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c, known := a.seen[user]
@@ -131,8 +139,8 @@ func (a *Activity) Run(ctx context.Context) error {
 	defer t.Stop()
 	for {
 		select {
-		case now := <-t.C:
-			if err := a.refresh(ctx, now); err == nil {
+		case <-t.C:
+			if err := a.refresh(ctx, a.o.Now()); err == nil {
 				quiet.Succeeded()
 			} else if ctx.Err() == nil {
 				quiet.Failed(err)
@@ -140,7 +148,7 @@ func (a *Activity) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 			defer cancel()
-			if err := a.flush(last, time.Now(), true); err != nil {
+			if err := a.flush(last, a.o.Now(), true); err != nil {
 				a.log.Warn("write the last calls of people", "err", err)
 			}
 			return nil
@@ -151,7 +159,7 @@ func (a *Activity) Run(ctx context.Context) error {
 // refresh does what is due. What fails keeps the old counts and is tried again.
 func (a *Activity) refresh(ctx context.Context, now time.Time) error {
 	errs := []error{a.flush(ctx, now, false)}
-	if now.Sub(a.read) >= readEvery {
+	if now.Sub(a.read).Abs() >= readEvery {
 		errs = append(errs, a.readHistory(ctx, now.Add(-hour), now), a.readOld(ctx, now))
 	}
 	return errors.Join(append(errs, a.count(ctx, now))...)

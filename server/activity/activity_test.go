@@ -215,7 +215,7 @@ func TestActivity_ErrorsKeepTheCounts(t *testing.T) {
 }
 
 func TestActivity_MemoryIsBounded(t *testing.T) {
-	a := &Activity{seen: make(map[uuid.UUID]call), dropped: newDropped(nil)}
+	a := &Activity{o: Options{Now: time.Now}, seen: make(map[uuid.UUID]call), dropped: newDropped(nil)}
 	for range maxSeen + 10 {
 		a.Seen(uuid.New())
 	}

@@ -21,11 +21,13 @@ import (
 const (
 	noteCall = `INSERT INTO activity_users (user_id, api_at, session_at)
 		SELECT u.id, $2, 0 FROM catalog_users u WHERE u.id = $1
-		ON CONFLICT (user_id) DO UPDATE SET api_at = excluded.api_at WHERE activity_users.api_at < excluded.api_at`
+		ON CONFLICT (user_id) DO UPDATE SET api_at = excluded.api_at
+		WHERE activity_users.api_at < excluded.api_at OR activity_users.api_at > $3`
 	noteSession = `INSERT INTO activity_users (user_id, api_at, session_at)
 		SELECT u.id, 0, $2 FROM catalog_users u WHERE u.id = $1
-		ON CONFLICT (user_id) DO UPDATE SET session_at = excluded.session_at WHERE activity_users.session_at < excluded.session_at`
-	countActive = `SELECT COUNT(*), COALESCE(SUM(CASE WHEN api_at >= $2 OR session_at >= $2 THEN 1 ELSE 0 END), 0)
+		ON CONFLICT (user_id) DO UPDATE SET session_at = excluded.session_at
+		WHERE activity_users.session_at < excluded.session_at OR activity_users.session_at > $3`
+	countActive = `SELECT COUNT(*), COALESCE(SUM(CASE WHEN api_at BETWEEN $2 AND $3 OR session_at BETWEEN $2 AND $3 THEN 1 ELSE 0 END), 0)
 		FROM activity_users WHERE api_at >= $1 OR session_at >= $1`
 	progressMade = `INSERT INTO activity_progress (id, hour) VALUES (1, $1)
 		ON CONFLICT (id) DO UPDATE SET hour = excluded.hour WHERE activity_progress.hour < excluded.hour`
@@ -37,7 +39,7 @@ func (a *Activity) flush(ctx context.Context, now time.Time, all bool) error {
 	due := make(map[uuid.UUID]time.Time)
 	a.mu.Lock()
 	for user, c := range a.seen {
-		switch fresh, old := c.at.After(c.written), now.Sub(c.written) >= writeEvery; {
+		switch fresh, old := !c.at.Equal(c.written), now.Sub(c.written).Abs() >= writeEvery; {
 		case fresh && (old || all):
 			due[user] = c.at
 		case !fresh && old:
@@ -45,7 +47,7 @@ func (a *Activity) flush(ctx context.Context, now time.Time, all bool) error {
 		}
 	}
 	a.mu.Unlock()
-	if err := a.note(ctx, noteCall, due); err != nil {
+	if err := a.note(ctx, noteCall, due, now); err != nil {
 		return fmt.Errorf("write calls of people: %w", err)
 	}
 	a.mu.Lock()
@@ -58,7 +60,7 @@ func (a *Activity) flush(ctx context.Context, now time.Time, all bool) error {
 
 // note writes a time for each person, in one order for all replicas, so that they
 // do not wait for each other in a circle.
-func (a *Activity) note(ctx context.Context, statement string, at map[uuid.UUID]time.Time) error {
+func (a *Activity) note(ctx context.Context, statement string, at map[uuid.UUID]time.Time, now time.Time) error {
 	if len(at) == 0 {
 		return nil
 	}
@@ -74,7 +76,7 @@ func (a *Activity) note(ctx context.Context, statement string, at map[uuid.UUID]
 		}
 		defer stmt.Close()
 		for _, user := range users {
-			if _, err := stmt.ExecContext(ctx, user, sqldb.Micros(at[user])); err != nil {
+			if _, err := stmt.ExecContext(ctx, user, sqldb.Micros(at[user]), sqldb.Micros(now.Add(ahead))); err != nil {
 				return err
 			}
 		}
@@ -89,7 +91,7 @@ func (a *Activity) catchUp(ctx context.Context, now time.Time) error {
 	switch err := a.db.Reader().QueryRowContext(ctx, lastProgress).Scan(&last); {
 	case err == nil:
 		// What was read then went on for a while.
-		if since := time.Unix((last-1)*3600, 0); since.After(from) {
+		if since := time.Unix((last-1)*3600, 0); since.After(from) && since.Before(now) {
 			from = since
 		}
 	case !errors.Is(err, sql.ErrNoRows):
@@ -102,17 +104,24 @@ func (a *Activity) catchUp(ctx context.Context, now time.Time) error {
 }
 
 // readHour notes the sessions of the hour that begins at h.
-func (a *Activity) readHour(ctx context.Context, h time.Time) error {
+func (a *Activity) readHour(ctx context.Context, h, now time.Time) error {
 	last := make(map[uuid.UUID]time.Time)
 	err := a.o.History.History(ctx, h, h.Add(time.Hour), func(r ledger.HistoryRow) error {
-		if at := lastMinute(r); at.After(last[r.OwnerID]) {
+		at := lastMinute(r)
+		if at.After(now) { // by a clock that was set back since
+			at = now
+		}
+		if at.After(last[r.OwnerID]) {
 			last[r.OwnerID] = at
 		}
 		return nil
 	})
-	maps.DeleteFunc(last, func(user uuid.UUID, at time.Time) bool { return !at.After(a.noted[user]) })
+	maps.DeleteFunc(last, func(user uuid.UUID, at time.Time) bool {
+		noted := a.noted[user]
+		return !at.After(noted) && !noted.After(now.Add(ahead))
+	})
 	if err == nil {
-		err = a.note(ctx, noteSession, last)
+		err = a.note(ctx, noteSession, last, now)
 	}
 	if err != nil {
 		return fmt.Errorf("read sessions of %s: %w", h.UTC().Format(time.RFC3339), err)
@@ -129,7 +138,7 @@ func (a *Activity) readOld(ctx context.Context, now time.Time) error {
 	if oldest := now.Add(-late).Truncate(time.Hour); a.old.Before(oldest) || a.old.After(now.Add(-hour)) {
 		a.old = oldest
 	}
-	err := a.readHour(ctx, a.old)
+	err := a.readHour(ctx, a.old, now)
 	a.old = a.old.Add(time.Hour)
 	return err
 }
@@ -137,7 +146,7 @@ func (a *Activity) readOld(ctx context.Context, now time.Time) error {
 // readHistory notes the sessions between two times.
 func (a *Activity) readHistory(ctx context.Context, from, to time.Time) error {
 	for h := from.Truncate(time.Hour); !h.After(to); h = h.Add(time.Hour) {
-		if err := a.readHour(ctx, h); err != nil {
+		if err := a.readHour(ctx, h, to); err != nil {
 			return err
 		}
 	}
@@ -167,7 +176,7 @@ func lastMinute(r ledger.HistoryRow) time.Time {
 
 func (a *Activity) count(ctx context.Context, now time.Time) error {
 	var c counts
-	err := a.db.Reader().QueryRowContext(ctx, countActive, sqldb.Micros(now.Add(-month)), sqldb.Micros(now.Add(-hour))).Scan(&c.month, &c.hour)
+	err := a.db.Reader().QueryRowContext(ctx, countActive, sqldb.Micros(now.Add(-month)), sqldb.Micros(now.Add(-hour)), sqldb.Micros(now.Add(ahead))).Scan(&c.month, &c.hour)
 	if err != nil {
 		return fmt.Errorf("count who is active: %w", err)
 	}

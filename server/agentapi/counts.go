@@ -17,6 +17,10 @@ const (
 	rejectedError        = "error"
 	rejectedTooMany      = "too_many_sessions"
 	rejectedPanic        = "panic"
+
+	rejectedTooManyFailures = "too_many_failures"
+	// rejectedBroken: a call that was too large, not of the protocol, or not made in time.
+	rejectedBroken = "broken_call"
 )
 
 // counts are the service's own counters.
@@ -30,22 +34,25 @@ type countKey struct{ family, label, value string }
 func newCounts() *counts {
 	c := &counts{m: make(map[countKey]uint64)}
 	for _, r := range []string{reasonInvalidName, reasonInvalidLabel, reasonInvalidValue, reasonNotAllowed, reasonNotCollected,
-		reasonNoType, reasonTypeConflict, reasonDuplicate, reasonTooMany, reasonTooManyFamilies, reasonTooManyNames} {
+		reasonNoType, reasonTypeConflict, reasonDuplicate, reasonTooMany, reasonTooManyFamilies, reasonTooManyOwn, reasonTooManyNames} {
 		c.add("worktally_rejected_series_total", "reason", r, 0)
 	}
 	for _, r := range []string{"ok", "hello", "error"} {
 		c.add("worktally_reports_total", "result", r, 0)
 	}
 	for _, r := range []string{rejectedNoToken, rejectedBadToken, rejectedUnknownToken, rejectedVersion, rejectedUpgrade,
-		rejectedError, rejectedTooMany, rejectedPanic} {
+		rejectedError, rejectedTooMany, rejectedPanic, rejectedTooManyFailures, rejectedBroken} {
 		c.add("worktally_agent_rejected_total", "reason", r, 0)
 	}
 	for _, r := range []string{refusedForeignIdentity, refusedMalformed, refusedTooMany, ledger.RefusedTotalsFell,
-		ledger.RefusedBadSequence, ledger.RefusedClosedEpoch, ledger.RefusedBadEpoch, ledger.RefusedTooManySeries, ledger.RefusedDuplicate} {
+		ledger.RefusedBadSequence, ledger.RefusedClosedEpoch, ledger.RefusedBadEpoch, ledger.RefusedTooManySeries, ledger.RefusedDuplicate, ledger.RefusedForgotten} {
 		c.add("worktally_rejected_windows_total", "reason", r, 0)
 	}
 	for _, call := range []string{"UpdateLifecycle", "UpdateStartup", "BatchUpdateMetadata", "ScriptCompleted", "ReportConnection", "PushResourcesMonitoringUsage"} {
 		c.add("worktally_missing_messages_total", "call", call, 0)
+	}
+	for _, what := range []string{lateConnected, lateStartup, lateLifecycle} {
+		c.add("worktally_late_writes_total", "what", what, 0)
 	}
 	return c
 }

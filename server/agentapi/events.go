@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/worktally/worktally/server/audit"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/agentpb"
@@ -71,11 +73,17 @@ func (a *session) ReportConnection(ctx context.Context, r *agentpb.ReportConnect
 	}
 	err = a.s.o.Catalog.AddConnection(ctx, a.id.Agent.ID, catalog.Connection{
 		ID: id, Action: c.GetAction(), Type: c.GetType(), AppName: c.GetAppName(), IP: c.GetIp(),
-		StatusCode: c.GetStatusCode(), Reason: c.GetReason(), At: time.Now(),
+		StatusCode: c.GetStatusCode(), Reason: c.GetReason(), At: a.s.o.Now(),
 	})
 	if err != nil {
 		return nil, err
 	}
+	e := a.event(audit.ConnectionOpened, c.GetIp())
+	if c.GetAction() == agentpb.Connection_DISCONNECT {
+		e.Name = audit.ConnectionClosed
+	}
+	e.ID, e.Kind, e.Reason = id.String(), strings.ToLower(c.GetType().String()), c.GetReason()
+	a.s.o.Audit.Record(e)
 	return &emptypb.Empty{}, nil
 }
 

@@ -47,7 +47,7 @@ type gitSSHKey struct {
 
 // serveExternalAuth gives the token of the workspace's owner for a provider.
 func (s *Service) serveExternalAuth(w http.ResponseWriter, r *http.Request) {
-	id, _, ok := s.authenticate(w, r)
+	id, token, ok := s.authenticate(w, r)
 	if !ok {
 		return
 	}
@@ -56,14 +56,14 @@ func (s *Service) serveExternalAuth(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	token, err := s.o.Git.Token(r.Context(), id.Owner.ID, p)
+	linked, err := s.o.Git.Token(r.Context(), id.Owner.ID, p)
 	listen := strings.EqualFold(r.URL.Query().Get("listen"), "true")
 	switch {
 	case errors.Is(err, gitauth.ErrNotLinked) && !listen:
 		wire.WriteJSON(w, http.StatusOK, unlinked{s.o.Git.LinkURL(p)})
 		return
 	case errors.Is(err, gitauth.ErrNotLinked):
-		if token, err = s.awaitLink(r.Context(), id, p); errors.Is(err, gitauth.ErrNotLinked) {
+		if linked, err = s.awaitLink(r.Context(), id, token, p); errors.Is(err, gitauth.ErrNotLinked) {
 			wire.WriteError(w, http.StatusGatewayTimeout, wire.Error{Message: "The account is not linked yet.", Detail: "Ask again."})
 			return
 		}
@@ -73,7 +73,7 @@ func (s *Service) serveExternalAuth(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	wire.WriteJSON(w, http.StatusOK, externalAuth{
-		AccessToken: string(token.Access), Type: p.Type, Username: p.GitUsername(), Password: string(token.Access), ExpiresAt: token.Expires,
+		AccessToken: string(linked.Access), Type: p.Type, Username: p.GitUsername(), Password: string(linked.Access), ExpiresAt: linked.Expires,
 	})
 }
 
@@ -102,14 +102,17 @@ func (s *Service) askedProvider(w http.ResponseWriter, r *http.Request) (*gitaut
 
 // awaitLink waits until the owner has linked an account, on whatever replica. The
 // wait ends with the agent's right to it, and with the server.
-func (s *Service) awaitLink(ctx context.Context, id catalog.Identity, p *gitauth.Provider) (gitauth.Token, error) {
+func (s *Service) awaitLink(ctx context.Context, id catalog.Identity, agentToken string, p *gitauth.Provider) (gitauth.Token, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	open, ok := s.open(id.Agent.ID, asking, cancel)
+	open, ok := s.open(id.Agent.ID, asking, agentToken, cancel)
 	if !ok {
 		return gitauth.Token{}, errServerStop
 	}
 	defer s.sessions.remove(open)
+	if _, err := s.identify(ctx, open); err != nil {
+		return gitauth.Token{}, errDropped
+	}
 	for ends := time.Now().Add(linkWait); ; {
 		if err := retry.Sleep(ctx, linkPoll); err != nil {
 			return gitauth.Token{}, context.Cause(ctx)

@@ -143,6 +143,19 @@ func TestExternalAuth_Listens(t *testing.T) {
 	})
 }
 
+// TestExternalAuth_EndsWithTheToken: who waits with a token that has an end is given
+// nothing after it.
+func TestExternalAuth_EndsWithTheToken(t *testing.T) {
+	g := newGitWorld(t)
+	_, err := g.catalog.ReplaceAgentToken(t.Context(), g.ws.ID, "main", time.Second)
+	must(t, err)
+	began := time.Now()
+	status, answer := g.ask("external-auth?id=ours&listen=true", g.token)
+	if detail, _ := answer["detail"].(string); status != 503 || !strings.Contains(detail, "no longer valid") || time.Since(began) > 20*time.Second {
+		t.Errorf("after %v: %d %v", time.Since(began), status, answer)
+	}
+}
+
 func TestGitSSHKey(t *testing.T) {
 	g := newGitWorld(t)
 	if status, _ := g.ask("gitsshkey", ""); status != 401 {

@@ -10,6 +10,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/google/uuid"
 
+	"github.com/worktally/worktally/server/audit"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/wire"
 )
@@ -30,19 +31,27 @@ func (s *Service) Register(mux *http.ServeMux) {
 func (s *Service) authenticate(w http.ResponseWriter, r *http.Request) (id catalog.Identity, token string, ok bool) {
 	token = wire.TokenFrom(r)
 	if token == "" {
-		s.refuse(w, rejectedNoToken, http.StatusUnauthorized, wire.Error{Message: `Cookie "coder_session_token" must be provided.`})
+		s.refuseLogin(w, r, rejectedNoToken, http.StatusUnauthorized, wire.Error{Message: `Cookie "coder_session_token" must be provided.`})
 		return id, token, false
 	}
 	if _, err := uuid.Parse(token); err != nil || len(token) != 36 {
-		s.refuse(w, rejectedBadToken, http.StatusUnauthorized, wire.Error{
+		s.refuseLogin(w, r, rejectedBadToken, http.StatusUnauthorized, wire.Error{
 			Message: "Workspace agent token invalid.", Detail: "An agent token must be a valid UUIDv4. (len " + strconv.Itoa(len(token)) + ")",
+		})
+		return id, token, false
+	}
+	if !s.limiter.Allow(r.RemoteAddr, token) {
+		w.Header().Set("Retry-After", "10")
+		s.refuseLogin(w, r, rejectedTooManyFailures, http.StatusTooManyRequests, wire.Error{
+			Message: "Too many invalid tokens came from this address.", Detail: "Try again in 10 seconds.",
 		})
 		return id, token, false
 	}
 	id, err := s.o.Catalog.AgentByToken(r.Context(), token)
 	switch {
 	case errors.Is(err, catalog.ErrNotFound):
-		s.refuse(w, rejectedUnknownToken, http.StatusUnauthorized, wire.Error{
+		s.limiter.Failed(r.RemoteAddr, token)
+		s.refuseLogin(w, r, rejectedUnknownToken, http.StatusUnauthorized, wire.Error{
 			Message: "Workspace agent not authorized.", Detail: "No workspace has an agent with this token: it was rotated, or the workspace was deleted.",
 		})
 		return id, token, false
@@ -51,7 +60,14 @@ func (s *Service) authenticate(w http.ResponseWriter, r *http.Request) (id catal
 		s.refuse(w, rejectedError, http.StatusInternalServerError, wire.Error{Message: "Internal error checking workspace agent authorization."})
 		return id, token, false
 	}
+	s.limiter.Succeeded(token)
 	return id, token, true
+}
+
+// refuseLogin is refuse for who has no valid token.
+func (s *Service) refuseLogin(w http.ResponseWriter, r *http.Request, reason string, status int, e wire.Error) {
+	s.o.Audit.Record(audit.Event{Name: audit.LoginFailed, Kind: "agent", Address: r.RemoteAddr, Reason: reason})
+	s.refuse(w, reason, status, e)
 }
 
 func (s *Service) refuse(w http.ResponseWriter, reason string, status int, e wire.Error) {
@@ -103,7 +119,7 @@ func (s *Service) serveRPC(w http.ResponseWriter, r *http.Request) {
 	if role := r.URL.Query().Get("role"); role != "" && role != "agent" {
 		k = helper
 	}
-	s.serveSession(r.Context(), id, token, version, k, ws, detach(w))
+	s.serveSession(r.Context(), r.RemoteAddr, id, token, version, k, ws, detach(w))
 }
 
 // refuseUpgrade adds our kind of error to the line of text with which Accept has
@@ -119,8 +135,8 @@ func (s *Service) refuseUpgrade(w http.ResponseWriter, err error) {
 }
 
 // open enters a request of an agent; ok is false when the server is stopping.
-func (s *Service) open(agent uuid.UUID, k kind, end context.CancelCauseFunc) (o *openSession, ok bool) {
-	o, evicted, ok := s.sessions.add(agent, k, end)
+func (s *Service) open(agent uuid.UUID, k kind, token string, end context.CancelCauseFunc) (o *openSession, ok bool) {
+	o, evicted, ok := s.sessions.add(agent, k, token, end)
 	if evicted {
 		s.c.add("worktally_agent_rejected_total", "reason", rejectedTooMany, 1)
 	}

@@ -17,9 +17,13 @@ import (
 // the disconnects with it, so that thousands of agents are no load.
 type heartbeats struct {
 	catalog Catalog
+	late    *lateWrites
 	log     *slog.Logger
+	clock   *jumps
 	// connected says whether an agent has a session now.
 	connected func(uuid.UUID) bool
+	// everybody returns the agents that have a session now.
+	everybody func() []uuid.UUID
 	// changed is called after disconnects were written.
 	changed func()
 
@@ -65,11 +69,20 @@ func (h *heartbeats) flush(ctx context.Context) error {
 	alive, gone := h.alive, h.gone
 	h.alive, h.gone = make(map[uuid.UUID]struct{}), make(map[uuid.UUID]struct{})
 	h.mu.Unlock()
+	now, jumped := h.clock.read()
+	if jumped {
+		// The heartbeats that were written are not as old as they seem.
+		for _, agent := range h.everybody() {
+			alive[agent] = struct{}{}
+		}
+	}
 	away := func(id uuid.UUID, _ struct{}) bool { return !h.connected(id) }
 	maps.DeleteFunc(gone, func(id uuid.UUID, _ struct{}) bool { return h.connected(id) })
 	maps.DeleteFunc(alive, away)
-	now := time.Now()
-	err := h.catalog.Heartbeat(ctx, slices.Collect(maps.Keys(alive)), now)
+	err := h.late.flush(ctx, h.connected)
+	if err == nil {
+		err = h.catalog.Heartbeat(ctx, slices.Collect(maps.Keys(alive)), now)
+	}
 	if err == nil {
 		err = h.catalog.SetDisconnected(ctx, slices.Collect(maps.Keys(gone)), now)
 	}
@@ -79,7 +92,7 @@ func (h *heartbeats) flush(ctx context.Context) error {
 		maps.Copy(h.alive, alive)
 		maps.Copy(h.gone, gone)
 		h.mu.Unlock()
-	case len(gone) > 0:
+	case len(gone) > 0 || jumped:
 		h.changed()
 	}
 	return err

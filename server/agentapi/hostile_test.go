@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -302,16 +303,19 @@ func TestHostile_DropEndsSessions(t *testing.T) {
 	}
 }
 
-// rotating changes the token between the two looks at it.
+// rotating changes the token right after one of the looks at it.
 type rotating struct {
 	agentapi.Catalog
-	once *sync.Once
-	do   func()
+	after int32 // the number of the look
+	looks *atomic.Int32
+	do    func()
 }
 
 func (r rotating) AgentByToken(ctx context.Context, token string) (catalog.Identity, error) {
 	id, err := r.Catalog.AgentByToken(ctx, token)
-	r.once.Do(r.do)
+	if r.looks.Add(1) == r.after {
+		r.do()
+	}
 	return id, err
 }
 
@@ -320,7 +324,7 @@ func (r rotating) AgentByToken(ctx context.Context, token string) (catalog.Ident
 func TestHostile_TokenRotatedWhileConnecting(t *testing.T) {
 	var w *world
 	w = newWorld(t, setup{options: func(o *agentapi.Options) {
-		o.Catalog = rotating{o.Catalog, new(sync.Once), func() {
+		o.Catalog = rotating{o.Catalog, 1, new(atomic.Int32), func() {
 			_, _, err := w.catalog.RotateAgentToken(t.Context(), w.ws.ID, "main")
 			must(t, err)
 			w.agents.Drop(w.agent.ID)
@@ -333,6 +337,25 @@ func TestHostile_TokenRotatedWhileConnecting(t *testing.T) {
 	}
 	if !w.state().FirstConnectedAt.IsZero() {
 		t.Error("the agent counts as connected")
+	}
+}
+
+// TestHostile_TokenReplacedWhileConnecting: the end that a token gets between the
+// second look at it and what comes of that is not forgotten.
+func TestHostile_TokenReplacedWhileConnecting(t *testing.T) {
+	var w *world
+	w = newWorld(t, setup{options: func(o *agentapi.Options) {
+		o.Catalog = rotating{o.Catalog, 2, new(atomic.Int32), func() {
+			_, err := w.catalog.ReplaceAgentToken(context.Background(), w.ws.ID, "main", 300*time.Millisecond)
+			must(t, err)
+			w.agents.Recheck(context.Background(), w.agent.ID)
+		}}
+	}})
+	p := w.dial()
+	select {
+	case <-p.Closed():
+	case <-time.After(10 * time.Second):
+		t.Error("the session outlives its token")
 	}
 }
 

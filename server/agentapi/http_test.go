@@ -236,6 +236,9 @@ func TestHTTP_WriterWithoutDeadlines(t *testing.T) {
 func TestHTTP_TooManySessions(t *testing.T) {
 	w := newWorld(t, setup{})
 	first := w.dial()
+	// Its answer shows that it began before the others.
+	_, err := first.GetAnnouncementBanners(t.Context(), &agentpb.GetAnnouncementBannersRequest{})
+	must(t, err)
 	for range 16 {
 		p := w.dial()
 		_, err := p.GetAnnouncementBanners(t.Context(), &agentpb.GetAnnouncementBannersRequest{})

@@ -39,7 +39,7 @@ func must(t testing.TB, err error) {
 // poll waits until ok, and fails after a while saying what was missing.
 func poll(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); {
+	for deadline := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("timed out waiting: %s", what)
 		}
@@ -223,6 +223,13 @@ func (w *world) page() map[string]string {
 		}
 	}
 	return samples
+}
+
+// latest is what the ledger has of all agents.
+func (w *world) latest() (all []ledger.Latest) {
+	w.t.Helper()
+	must(w.t, w.ledger.Load(w.t.Context(), func(l ledger.Latest) error { all = append(all, l); return nil }))
+	return all
 }
 
 // count returns one of the service's own counters.

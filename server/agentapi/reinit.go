@@ -16,7 +16,7 @@ const reinitPing = 15 * time.Second
 // newest agent stops asking; one of 2025 would ask for ever, so it gets a stream
 // on which nothing happens.
 func (s *Service) serveReinit(w http.ResponseWriter, r *http.Request) {
-	id, _, ok := s.authenticate(w, r)
+	id, token, ok := s.authenticate(w, r)
 	if !ok {
 		return
 	}
@@ -26,12 +26,16 @@ func (s *Service) serveReinit(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	open, ok := s.open(id.Agent.ID, waiting, cancel)
+	open, ok := s.open(id.Agent.ID, waiting, token, cancel)
 	if !ok {
 		wire.WriteError(w, http.StatusServiceUnavailable, wire.Error{Message: "The server is stopping."})
 		return
 	}
 	defer s.sessions.remove(open)
+	if _, err := s.identify(r.Context(), open); err != nil {
+		wire.WriteError(w, http.StatusServiceUnavailable, wire.Error{Message: "The request was ended.", Detail: errDropped.Error()})
+		return
+	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-cache")
 	control := http.NewResponseController(w)

@@ -2,7 +2,6 @@ package agentapi
 
 import (
 	"context"
-	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -57,7 +56,7 @@ func (a *session) takeReport(ctx context.Context, stock *agentpb.Stats, ext *wor
 	}
 	defer done()
 	submission := a.submission()
-	checker := a.s.newChecker()
+	checker := a.s.newChecker(a.id.Workspace.ID)
 	var refused []*worktallypb.Acknowledgement
 	if ext != nil {
 		submission.NoOlderEpochPending = ext.GetNoOlderEpochPending()
@@ -94,6 +93,12 @@ func (a *session) answerHello(ctx context.Context, ext *worktallypb.ReportReques
 	if err != nil {
 		return err
 	}
+	// A report of an older session may be about to be stored.
+	done, err := a.open.takeTurn(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	resp.Worktally.LastSequence, err = a.s.o.Ledger.LastSequence(ctx, a.id.Workspace.ID, a.id.Agent.Name, epoch)
 	return err
 }
@@ -101,7 +106,7 @@ func (a *session) answerHello(ctx context.Context, ext *worktallypb.ReportReques
 func (a *session) submission() ledger.Submission {
 	return ledger.Submission{
 		WorkspaceID: a.id.Workspace.ID, AgentName: a.id.Agent.Name, OwnerID: a.id.Owner.ID, TemplateName: a.id.Workspace.Template.Name,
-		Arrival: time.Now(), Interval: a.s.o.ReportInterval, OlderSession: !a.s.sessions.isNewest(a.open),
+		Arrival: a.s.o.Now(), Interval: a.s.o.ReportInterval, OlderSession: !a.s.sessions.isNewest(a.open),
 	}
 }
 

@@ -98,6 +98,25 @@ func TestReport_StockDeltas(t *testing.T) {
 	})
 }
 
+// TestReport_StockRestarts: what tells of a restart need not be taken itself.
+func TestReport_StockRestarts(t *testing.T) {
+	w := newWorld(t, setup{})
+	p := w.dialAs(w.token, "?version=2.6")
+	long := strings.Repeat("x", 512)
+	for _, network := range []float64{9000, 9500, 80, 90} {
+		_, err := p.UpdateStats(t.Context(), stockStats(0, 0, counter("agent_scripts_executed_total", 1, "success", "true"),
+			counter("magicsock_a", network), counter("magicsock_b", network, "path", "direct"), counter("magicsock_c", 2*network, "path", ""),
+			counter(long, network+1), counter("magicsock_d", network+1, "path", long)))
+		must(t, err)
+	}
+	w.want(map[string]string{w.series("agent_scripts_executed_total", `success="true"`): "2"})
+	for name := range w.page() {
+		if strings.Contains(name, "magicsock") {
+			t.Errorf("%s is shown", name)
+		}
+	}
+}
+
 func TestReport_StockGauges(t *testing.T) {
 	w := newWorld(t, setup{})
 	p := w.dial()
@@ -200,12 +219,24 @@ func TestReport_TooManySeriesAndFamilies(t *testing.T) {
 		t.Errorf("too many series: %s", n)
 	}
 	r = stockStats(0, 0)
-	for i := range 520 {
+	for i := range 70 { // and agent_many
 		r.Stats.Metrics = append(r.Stats.Metrics, gauge(fmt.Sprintf("agent_family_%d", i), 1))
 	}
 	_, err = p.UpdateStats(t.Context(), r)
 	must(t, err)
-	if n := w.count("worktally_rejected_series_total", "reason", "too_many_families"); n != "9" {
+	if n := w.count("worktally_rejected_series_total", "reason", "too_many_families_of_workspace"); n != "7" {
+		t.Errorf("too many families of one workspace: %s", n)
+	}
+	for i := range 8 { // others find room, until all is taken
+		token, _ := w.other(fmt.Sprint("more", i))
+		r = stockStats(0, 0)
+		for j := range 64 {
+			r.Stats.Metrics = append(r.Stats.Metrics, gauge(fmt.Sprintf("agent_family_%d_%d", i, j), 1))
+		}
+		_, err = w.dialAs(token, "?version=2.6").UpdateStats(t.Context(), r)
+		must(t, err)
+	}
+	if n := w.count("worktally_rejected_series_total", "reason", "too_many_families"); n != "64" {
 		t.Errorf("too many families: %s", n)
 	}
 	r = stockStats(0, 0)

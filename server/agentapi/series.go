@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"github.com/worktally/worktally/exposition"
 	"github.com/worktally/worktally/wire/worktallypb"
 )
@@ -22,6 +24,7 @@ const (
 	reasonDuplicate       = "duplicate"
 	reasonTooMany         = "too_many_series"
 	reasonTooManyFamilies = "too_many_families"
+	reasonTooManyOwn      = "too_many_families_of_workspace"
 	reasonTooManyNames    = "too_many_session_names"
 )
 
@@ -33,6 +36,9 @@ const (
 	maxLabelValue = 512
 	// maxDynamic bounds the families that agents may bring beyond the table.
 	maxDynamic = 512
+	// maxDynamicShare bounds those that one workspace brings first, so that it leaves
+	// room for others.
+	maxDynamicShare = 64
 	// maxCount is the largest number that a counter can hold exactly, and that
 	// leaves sums of counters exact.
 	maxCount = 1 << 53
@@ -48,13 +54,15 @@ func overlayPrefixes() []string {
 type dynamicFamilies struct {
 	mu    sync.Mutex
 	types map[string]exposition.Type
+	// brought counts them by the workspace that did.
+	brought map[uuid.UUID]int
 }
 
 func newDynamicFamilies() *dynamicFamilies {
-	return &dynamicFamilies{types: make(map[string]exposition.Type)}
+	return &dynamicFamilies{types: make(map[string]exposition.Type), brought: make(map[uuid.UUID]int)}
 }
 
-func (d *dynamicFamilies) check(name string, typ exposition.Type) (reason string) {
+func (d *dynamicFamilies) check(workspace uuid.UUID, name string, typ exposition.Type) (reason string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known, ok := d.types[name]
@@ -65,20 +73,24 @@ func (d *dynamicFamilies) check(name string, typ exposition.Type) (reason string
 		return ""
 	case len(d.types) >= maxDynamic:
 		return reasonTooManyFamilies
+	case d.brought[workspace] >= maxDynamicShare:
+		return reasonTooManyOwn
 	}
+	d.brought[workspace]++
 	d.types[strings.Clone(name)] = typ
 	return ""
 }
 
 // checker validates the series of one report.
 type checker struct {
-	s        *Service
-	seen     map[string]struct{}
-	rejected map[string]uint64
+	s         *Service
+	workspace uuid.UUID
+	seen      map[string]struct{}
+	rejected  map[string]uint64
 }
 
-func (s *Service) newChecker() *checker {
-	return &checker{s: s, seen: make(map[string]struct{}), rejected: make(map[string]uint64)}
+func (s *Service) newChecker(workspace uuid.UUID) *checker {
+	return &checker{s: s, workspace: workspace, seen: make(map[string]struct{}), rejected: make(map[string]uint64)}
 }
 
 // keep returns the series that are taken; the others are counted by reason.
@@ -114,7 +126,7 @@ func (c *checker) check(m *worktallypb.Series, typ exposition.Type) (reason stri
 	if v := m.GetValue(); math.IsNaN(v) || math.IsInf(v, 0) || typ == exposition.Counter && (v < 0 || v > maxCount) {
 		return reasonInvalidValue
 	}
-	if reason := c.s.allowed(m.GetName(), typ); reason != "" {
+	if reason := c.s.allowed(c.workspace, m.GetName(), typ); reason != "" {
 		return reason
 	}
 	key := m.GetName() + "\xff" + strings.Join(m.GetLabels(), "\xff")
@@ -127,7 +139,7 @@ func (c *checker) check(m *worktallypb.Series, typ exposition.Type) (reason stri
 
 // allowed says whether an agent may send a family at all. Families that the
 // server owns never come from an agent.
-func (s *Service) allowed(name string, typ exposition.Type) (reason string) {
+func (s *Service) allowed(workspace uuid.UUID, name string, typ exposition.Type) (reason string) {
 	if f, suffix, ok := s.o.Table.Lookup(name); ok {
 		switch {
 		case !f.Forwarded:
@@ -145,7 +157,7 @@ func (s *Service) allowed(name string, typ exposition.Type) (reason string) {
 	case overlay && !s.o.CollectOverlay:
 		return reasonNotCollected
 	case overlay || strings.HasPrefix(name, "agent_"):
-		return s.dynamic.check(name, typ)
+		return s.dynamic.check(workspace, name, typ)
 	}
 	return reasonNotAllowed
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/internal/loginlimit"
+	"github.com/worktally/worktally/server/audit"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/gitauth"
 	"github.com/worktally/worktally/server/ledger"
@@ -54,14 +56,18 @@ type Publisher interface {
 	// has changed.
 	AgentChanged()
 	// AgentBegan is called when a session of the agent began here, which is its
-	// newest then, on whatever server the others are.
-	AgentBegan(workspaceID uuid.UUID, agentName string)
+	// newest then, on whatever server the others are. The identity is from before
+	// that, and was read at known, at the latest.
+	AgentBegan(ctx context.Context, id catalog.Identity, known time.Time)
 	// AgentOff is called when an agent's lifecycle has ended: its series end.
 	AgentOff(workspaceID uuid.UUID, agentName string)
+	// WorkspaceChanged is called when a session is under a name that the workspace had
+	// before: the series of the workspace end.
+	WorkspaceChanged(workspaceID uuid.UUID)
 }
 
-// Options of a Service. All but Log, the intervals, CollectOverlay and Git are
-// required.
+// Options of a Service. All but Log, Audit, the intervals, CollectOverlay, Now and Git
+// are required.
 type Options struct {
 	Catalog   Catalog
 	Ledger    Ledger
@@ -77,6 +83,8 @@ type Options struct {
 	// by websocket.
 	BlockDirect, ForceWebsockets bool
 	Log                          *slog.Logger
+	// Audit takes down who connects; nil does not.
+	Audit *audit.Log
 	// ReportInterval is what agents are told; 0 means 30 s.
 	ReportInterval time.Duration
 	// PingInterval is the liveness period; 0 means 15 s.
@@ -84,6 +92,8 @@ type Options struct {
 	// CollectOverlay lets the overlay library's metrics of stock agents in, about
 	// a hundred series for each.
 	CollectOverlay bool
+	// Now is the wall clock, for what is stored; nil means time.Now.
+	Now func() time.Time
 	// Git keeps what git in workspaces needs. Nil means that there is nothing.
 	Git *gitauth.Service
 }
@@ -94,10 +104,12 @@ type Service struct {
 	log        *slog.Logger
 	sessions   *sessions
 	heartbeats *heartbeats
+	late       *lateWrites
 	dynamic    *dynamicFamilies
 	methods    *wire.Methods
 	// beginning has a place for each session that is being begun.
 	beginning chan struct{}
+	limiter   *loginlimit.Limiter
 	c         *counts
 }
 
@@ -105,6 +117,15 @@ type Service struct {
 // little memory, and the listener is served. Its queue is short, and who finds no
 // place in it is back only after half a minute.
 const maxBeginning = 128
+
+// The bounds of agents' invalid tokens; see loginlimit. An agent whose workspace is
+// gone asks again every 10 s for as long as it lives, and fifty of those behind one
+// address must not keep a new agent out.
+const (
+	failureBurst = 200
+	failureEvery = 200 * time.Millisecond
+	maxGood      = 1 << 16
+)
 
 // New returns a service. Nothing runs before Run.
 func New(o Options) (*Service, error) {
@@ -120,16 +141,21 @@ func New(o Options) (*Service, error) {
 	if o.PingInterval <= 0 {
 		o.PingInterval = 15 * time.Second
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	methods, err := wire.NewMethods(agentpb.DRPCAgentDescription{}, tailnetpb.DRPCTailnetDescription{})
 	if err != nil {
 		return nil, err
 	}
-	open := newSessions()
+	open, c := newSessions(), newCounts()
+	late := newLateWrites(c)
 	return &Service{
-		o: o, log: o.Log, sessions: open, c: newCounts(), dynamic: newDynamicFamilies(), methods: methods,
+		o: o, log: o.Log, sessions: open, c: c, late: late, dynamic: newDynamicFamilies(), methods: methods,
 		beginning: make(chan struct{}, maxBeginning),
+		limiter:   loginlimit.New(loginlimit.Options{Burst: failureBurst, Every: failureEvery, MaxGood: maxGood}),
 		heartbeats: &heartbeats{
-			catalog: o.Catalog, log: o.Log, connected: open.connected, changed: o.Publisher.AgentChanged,
+			catalog: o.Catalog, late: late, log: o.Log, clock: newJumps(o.Now), connected: open.connected, everybody: open.monitored, changed: o.Publisher.AgentChanged,
 			alive: make(map[uuid.UUID]struct{}), gone: make(map[uuid.UUID]struct{}),
 		},
 	}, nil

@@ -35,11 +35,25 @@ func (a *session) UpdateStartup(ctx context.Context, r *agentpb.UpdateStartupReq
 	if startup == nil {
 		return nil, a.missing("UpdateStartup")
 	}
-	if err := a.s.o.Catalog.SetStartup(ctx, a.id.Agent.ID, startup.GetVersion(), startup.GetExpandedDirectory(), startup.GetSubsystems()); err != nil {
+	// It may have to be kept, so it is bounded here; more is cut or refused anyway.
+	id, version, directory := a.id.Agent.ID, head(startup.GetVersion()), head(startup.GetExpandedDirectory())
+	subsystems := startup.GetSubsystems()
+	subsystems = subsystems[:min(len(subsystems), maxSubsystems)]
+	err := a.s.late.try(ctx, id, lateStartup, func(ctx context.Context) error {
+		return a.s.o.Catalog.SetStartup(ctx, id, version, directory, subsystems)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return startup, nil
 }
+
+const (
+	maxStartupText = 4096
+	maxSubsystems  = 1000
+)
+
+func head(s string) string { return s[:min(len(s), maxStartupText)] }
 
 func (a *session) UpdateLifecycle(ctx context.Context, r *agentpb.UpdateLifecycleRequest) (*agentpb.Lifecycle, error) {
 	l := r.GetLifecycle()
@@ -49,11 +63,15 @@ func (a *session) UpdateLifecycle(ctx context.Context, r *agentpb.UpdateLifecycl
 	if _, known := agentpb.Lifecycle_State_name[int32(l.GetState())]; !known || l.GetState() == agentpb.Lifecycle_STATE_UNSPECIFIED {
 		return nil, fmt.Errorf("unknown lifecycle state %d", l.GetState())
 	}
-	changed := time.Now()
+	changed := a.s.o.Now()
 	if t := l.GetChangedAt(); t != nil && t.CheckValid() == nil && t.AsTime().Year() > 1 {
 		changed = t.AsTime()
 	}
-	if err := a.s.o.Catalog.SetLifecycle(ctx, a.id.Agent.ID, l.GetState(), changed); err != nil {
+	id, state := a.id.Agent.ID, l.GetState()
+	err := a.s.late.try(ctx, id, lateLifecycle, func(ctx context.Context) error {
+		return a.s.o.Catalog.SetLifecycle(ctx, id, state, changed)
+	})
+	if err != nil {
 		return nil, err
 	}
 	if l.GetState() >= agentpb.Lifecycle_SHUTDOWN_TIMEOUT && a.s.sessions.isNewest(a.open) {
@@ -82,7 +100,7 @@ func (a *session) BatchUpdateAppHealths(ctx context.Context, r *agentpb.BatchUpd
 }
 
 func (a *session) BatchUpdateMetadata(ctx context.Context, r *agentpb.BatchUpdateMetadataRequest) (*agentpb.BatchUpdateMetadataResponse, error) {
-	now := time.Now()
+	now := a.s.o.Now()
 	values := make([]catalog.MetadataValue, 0, len(r.GetMetadata()))
 	for _, m := range r.GetMetadata() {
 		if m.GetResult() == nil {
@@ -107,7 +125,7 @@ func (a *session) BatchCreateLogs(ctx context.Context, r *agentpb.BatchCreateLog
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := a.s.o.Now()
 	lines := make([]catalog.LogLine, len(r.GetLogs()))
 	for i, l := range r.GetLogs() {
 		lines[i] = catalog.LogLine{SourceID: source, CreatedAt: now, Level: l.GetLevel(), Output: l.GetOutput()}

@@ -3,6 +3,7 @@ package agentapi
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -49,13 +50,19 @@ type openSession struct {
 	kind   kind
 	end    context.CancelCauseFunc
 	of     *agentSessions
+	token  string      // with which it was opened
+	shown  shownAs     // zero if nothing is shown of it. sessions.mu guards it
+	timer  *time.Timer // ends it with its token; nil if that does not end. sessions.mu guards it
+	// evicted: it had to go for another one, and takes no place while it does.
+	// sessions.mu guards it.
+	evicted bool
 }
 
 func newSessions() *sessions { return &sessions{agents: make(map[uuid.UUID]*agentSessions)} }
 
 // add enters a request. evicted says that an older one had to end for it; ok is
 // false when the server is stopping.
-func (s *sessions) add(agent uuid.UUID, k kind, end context.CancelCauseFunc) (o *openSession, evicted, ok bool) {
+func (s *sessions) add(agent uuid.UUID, k kind, token string, end context.CancelCauseFunc) (o *openSession, evicted, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -67,19 +74,20 @@ func (s *sessions) add(agent uuid.UUID, k kind, end context.CancelCauseFunc) (o 
 		s.agents[agent] = of
 	}
 	s.last++
-	o = &openSession{agent: agent, number: s.last, kind: k, end: end, of: of}
+	o = &openSession{agent: agent, number: s.last, kind: k, end: end, of: of, token: token}
 	if oldest, n := of.oldest(k); n >= maxPerKind {
 		oldest.end(errTooMany)
-		evicted = true
+		oldest.evicted, evicted = true, true
 	}
 	of.open[o.number] = o
 	s.wg.Add(1)
 	return o, evicted, true
 }
 
+// oldest returns the oldest request of a kind, and how many there are.
 func (a *agentSessions) oldest(k kind) (oldest *openSession, n int) {
 	for _, o := range a.open {
-		if o.kind != k {
+		if o.kind != k || o.evicted {
 			continue
 		}
 		if n++; oldest == nil || o.number < oldest.number {
@@ -94,6 +102,9 @@ func (s *sessions) remove(o *openSession) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.wg.Done()
+	if o.timer != nil {
+		o.timer.Stop()
+	}
 	delete(o.of.open, o.number)
 	if len(o.of.open) == 0 {
 		delete(s.agents, o.agent)
@@ -123,6 +134,18 @@ func (s *sessions) connected(agent uuid.UUID) bool {
 		return n > 0
 	}
 	return false
+}
+
+// monitored returns the agents that have a monitored session.
+func (s *sessions) monitored() (agents []uuid.UUID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, of := range s.agents {
+		if _, n := of.oldest(monitored); n > 0 {
+			agents = append(agents, id)
+		}
+	}
+	return agents
 }
 
 func (s *sessions) count() int {
@@ -162,7 +185,8 @@ func (s *sessions) close() {
 	s.wg.Wait()
 }
 
-// takeTurn waits until no other report of the agent is being stored.
+// takeTurn waits until no other report of the agent is being stored, or no other
+// hello answered.
 func (o *openSession) takeTurn(ctx context.Context) (done func(), err error) {
 	select {
 	case o.of.turn <- struct{}{}:

@@ -53,10 +53,29 @@ func stockReport(c *checker, m *agentpb.Stats) *ledger.StockReport {
 			c.rejected[reasonNoType]++
 		}
 	}
+	report.Sent = sent(counters)
 	report.Counters = c.keep(counters, exposition.Counter)
 	report.Gauges.Series = c.keep(gauges, exposition.Gauge)
 	c.cleanGauges(report.Gauges)
 	return report
+}
+
+// maxSent bounds the name and labels of a counter that is to tell of restarts.
+const maxSent = 512
+
+// sent returns the counters that may tell of a restart: all that are small enough to
+// be remembered.
+func sent(counters []*worktallypb.Series) (small []*worktallypb.Series) {
+	for _, s := range counters[:min(len(counters), maxSeries)] {
+		size := len(s.GetName())
+		for _, l := range s.GetLabels() {
+			size += len(l)
+		}
+		if size <= maxSent {
+			small = append(small, s)
+		}
+	}
+	return small
 }
 
 // delta reads a difference; one that cannot be is none.

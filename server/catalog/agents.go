@@ -44,8 +44,13 @@ func (c *Catalog) AgentByToken(ctx context.Context, token string) (Identity, err
 		return Identity{}, fmt.Errorf("look up an agent token: %w", ErrNotFound)
 	}
 	hash := hashToken(id.String())
-	who, stored, err := c.identity(ctx, `a.token_hash = $1`, hash)
-	if err == nil && !sameHash(stored, hash) {
+	now := sqldb.Micros(c.now())
+	who, stored, err := c.identity(ctx, `(a.token_hash = $1 OR a.old_token_hash = $1 AND a.old_token_ends > $2)`, hash, now)
+	switch {
+	case err != nil || sameHash(stored.present, hash):
+	case sameHash(stored.old, hash) && stored.oldEnds > now:
+		who.TokenEnds = sqldb.Time(stored.oldEnds)
+	default:
 		err = sql.ErrNoRows
 	}
 	if err != nil {
@@ -63,21 +68,28 @@ func (c *Catalog) AgentByID(ctx context.Context, id uuid.UUID) (Identity, error)
 	return who, nil
 }
 
-func (c *Catalog) identity(ctx context.Context, where string, arg any) (who Identity, hash string, err error) {
+// tokenRow is what is stored of an agent's tokens.
+type tokenRow struct {
+	present, old string // hashes; old is "" if there is none
+	oldEnds      int64
+}
+
+func (c *Catalog) identity(ctx context.Context, where string, args ...any) (who Identity, tokens tokenRow, err error) {
 	var row agentRow
 	var wsCreated, userCreated int64
 	targets := append(row.targets(), workspaceTargets(&who.Workspace, &wsCreated)...)
 	targets = append(targets, userTargets(&who.Owner, &userCreated)...)
-	err = c.db.Reader().QueryRowContext(ctx, `SELECT `+agentColumns+`, `+stateColumns+`, `+workspaceColumns+`, `+userColumns+`, a.token_hash
+	err = c.db.Reader().QueryRowContext(ctx, `SELECT `+agentColumns+`, `+stateColumns+`, `+workspaceColumns+`, `+userColumns+`,
+			a.token_hash, COALESCE(a.old_token_hash, ''), a.old_token_ends
 		FROM catalog_agents a JOIN catalog_states s ON s.agent_id = a.id
 		JOIN catalog_workspaces w ON w.id = a.workspace_id JOIN catalog_users u ON u.id = w.owner_id
-		WHERE w.deleted_at = 0 AND `+where, arg).Scan(append(targets, &hash)...)
+		WHERE w.deleted_at = 0 AND `+where, args...).Scan(append(targets, &tokens.present, &tokens.old, &tokens.oldEnds)...)
 	if err != nil {
-		return Identity{}, "", err
+		return Identity{}, tokenRow{}, err
 	}
 	who.Workspace.CreatedAt, who.Owner.CreatedAt = sqldb.Time(wsCreated), sqldb.Time(userCreated)
 	who.Agent, err = row.agent()
-	return who, hash, err
+	return who, tokens, err
 }
 
 // AgentStatuses calls fn for every agent, ordered by owner, workspace and name,

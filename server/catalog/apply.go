@@ -63,7 +63,7 @@ func (c *Catalog) apply(ctx context.Context, caller User, spec Spec, find func(*
 		}
 		if id == uuid.Nil {
 			id, out.Created = uuid.New(), true
-			err = insertWorkspace(ctx, tx, id, owner, spec)
+			err = insertWorkspace(ctx, tx, id, owner, spec, c.now())
 		} else {
 			err = updateWorkspace(ctx, tx, id, spec, &out)
 		}
@@ -92,9 +92,9 @@ func ownerOf(ctx context.Context, tx *sql.Tx, caller User, spec Spec) (User, err
 	return userByName(ctx, tx, spec.Owner)
 }
 
-func insertWorkspace(ctx context.Context, tx *sql.Tx, id uuid.UUID, owner User, spec Spec) error {
+func insertWorkspace(ctx context.Context, tx *sql.Tx, id uuid.UUID, owner User, spec Spec, at time.Time) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO catalog_workspaces (id, owner_id, name, template_name, template_version, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6)`, id, owner.ID, spec.Name, spec.Template.Name, spec.Template.Version, sqldb.Micros(time.Now()))
+		VALUES ($1, $2, $3, $4, $5, $6)`, id, owner.ID, spec.Name, spec.Template.Name, spec.Template.Version, sqldb.Micros(at))
 	if sqldb.IsUnique(err) {
 		return ErrExists
 	}

@@ -101,6 +101,9 @@ func (e *events) newBuild(event Build, workspace Template, head buildHead) (buil
 	if event.Number == 0 {
 		event.Number = max(head.latest, head.forgotten) + 1
 	}
+	if event.Number > maxNumber {
+		return buildRow{}, fmt.Errorf("%w number: none is left after %d", ErrInvalid, int64(maxNumber))
+	}
 	if event.Number <= head.forgotten {
 		return buildRow{}, fmt.Errorf("%w: %d builds of a workspace are kept", ErrForgotten, maxBuilds)
 	}

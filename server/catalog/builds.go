@@ -28,8 +28,9 @@ const (
 	// maxBuilds bounds the builds that are kept of a workspace. Older ones are
 	// forgotten and never count again.
 	maxBuilds = 100
-	// maxNumber is the largest number of a build that is believed.
-	maxNumber = 1 << 53
+	// maxNumber is the largest number of a build: the last that JSON's readers tell
+	// from the next.
+	maxNumber = 1<<53 - 1
 	// maxParameterValue bounds a parameter's value in an event, in bytes; maxKeptValue
 	// what is kept of it.
 	maxParameterValue = 32 << 10
@@ -67,7 +68,7 @@ func (b Build) check() error {
 	case b.ID == uuid.Nil:
 		return fmt.Errorf("%w id: want a UUID that is not zero", ErrInvalid)
 	case b.Number < 0 || b.Number > maxNumber:
-		return fmt.Errorf("%w number: want 1 to 2^53", ErrInvalid)
+		return fmt.Errorf("%w number: want 1 to 2^53-1", ErrInvalid)
 	case b.Transition != "" && !slices.Contains(Transitions(), b.Transition):
 		return fmt.Errorf("%w transition %q: want one of %v", ErrInvalid, clean(string(b.Transition)), Transitions())
 	case b.Template.Name != "" && !namePattern.MatchString(b.Template.Name):

@@ -155,6 +155,7 @@ func TestCatalog_BuildContradictions(t *testing.T) {
 			"a strange transition":  {Build{ID: id, Transition: "START"}, ErrInvalid},
 			"a strange status":      {Build{ID: id, Status: "success"}, ErrInvalid},
 			"a negative number":     {Build{ID: id, Number: -1}, ErrInvalid},
+			"2^53":                  {Build{ID: id, Number: 1 << 53}, ErrInvalid},
 			"no id":                 {Build{Status: StatusFailed}, ErrInvalid},
 			"a long version":        {Build{ID: id, Template: Template{Version: strings.Repeat("v", 129)}}, ErrInvalid},
 			"a strange provisioner": {Build{ID: id, Provisioner: "a b"}, ErrInvalid},
@@ -321,6 +322,18 @@ func TestCatalog_TheEpochIsUnknown(t *testing.T) {
 		must(t, err)
 		if len(counts.Timings) != 0 {
 			t.Errorf("timings %v", counts.Timings)
+		}
+	})
+}
+
+// TestBuilds_LastNumber: after it there is none, and the workspace goes on.
+func TestBuilds_LastNumber(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		last := f.put(Build{ID: uuid.New(), WorkspaceID: f.ws.ID, Number: maxNumber, Transition: TransitionStart, Status: StatusRunning})
+		_, err := f.PutBuild(t.Context(), Build{ID: uuid.New(), WorkspaceID: f.ws.ID, Transition: TransitionStop})
+		wantErr(t, err, ErrInvalid)
+		if b := f.put(Build{ID: last.ID, Status: StatusSucceeded}); b.Number != maxNumber || b.Status != StatusSucceeded {
+			t.Errorf("the last build is %+v", b)
 		}
 	})
 }

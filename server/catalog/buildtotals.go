@@ -76,6 +76,13 @@ func (e *events) addTotal(t buildTotal, at time.Time, fits bool) error {
 	return err
 }
 
+// lingering returns between which times, the first left out, a workspace was deleted
+// or last built whose totals are still shown. What is later than the end was noted by
+// a clock that was set back since.
+func lingering(now time.Time) (from, to int64) {
+	return sqldb.Micros(now.Add(-totalsLinger)), sqldb.Micros(now.Add(totalsLinger))
+}
+
 // tidyBatch bounds the workspaces that one transaction of TidyBuilds covers.
 const tidyBatch = 200
 
@@ -84,10 +91,11 @@ const tidyBatch = 200
 // would fall otherwise, or end. Jobs that are too old are forgotten. It returns how
 // many workspaces it ended.
 func (c *Catalog) TidyBuilds(ctx context.Context, now time.Time) (ended int, err error) {
-	limit := sqldb.Micros(now.Add(-totalsLinger))
+	from, to := lingering(now)
 	rows, err := c.db.Reader().QueryContext(ctx, `SELECT w.id FROM catalog_workspaces w
-		JOIN catalog_build_totals t ON t.workspace_id = w.id WHERE w.deleted_at > 0 AND w.deleted_at <= $1
-		GROUP BY w.id HAVING MAX(t.updated_at) <= $1 LIMIT $2`, limit, tidyBatch)
+		JOIN catalog_build_totals t ON t.workspace_id = w.id WHERE w.deleted_at > 0
+		GROUP BY w.id, w.deleted_at HAVING (CASE WHEN MAX(t.updated_at) > w.deleted_at THEN MAX(t.updated_at) ELSE w.deleted_at END) NOT BETWEEN $1 AND $2
+		LIMIT $3`, from+1, to, tidyBatch)
 	if err != nil {
 		return 0, fmt.Errorf("tidy builds: %w", err)
 	}

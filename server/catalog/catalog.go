@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/worktally/worktally/internal/sqldb"
 )
@@ -20,6 +21,8 @@ type Options struct {
 	// Replica is the name of this server among those that share the database. The
 	// zero value is the name of the only one.
 	Replica string
+	// Now is the wall clock, for what is stored; nil means time.Now.
+	Now func() time.Time
 }
 
 // Catalog keeps users and workspaces in a database. Its methods may be called
@@ -28,6 +31,7 @@ type Catalog struct {
 	db      *sqldb.DB
 	log     *slog.Logger
 	replica string
+	now     func() time.Time
 	states  *sqldb.Group // writes states of agents
 }
 
@@ -43,7 +47,10 @@ func Open(ctx context.Context, db *sqldb.DB, o Options) (*Catalog, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Catalog{db: db, log: o.Log, replica: o.Replica, states: sqldb.NewGroup(db)}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	c := &Catalog{db: db, log: o.Log, replica: o.Replica, now: o.Now, states: sqldb.NewGroup(db)}
 	return c, c.migrateLogSources(ctx)
 }
 

@@ -48,7 +48,7 @@ type events struct {
 // record runs fn in a transaction.
 func (c *Catalog) record(ctx context.Context, fn func(*events) error) error {
 	return c.db.Write(ctx, func(tx *sql.Tx) error {
-		e := &events{ctx: ctx, tx: tx, now: time.Now().UTC().Truncate(time.Microsecond), counts: make(map[countKey]float64), declared: make(map[Template][]Parameter)}
+		e := &events{ctx: ctx, tx: tx, now: c.now().UTC().Truncate(time.Microsecond), counts: make(map[countKey]float64), declared: make(map[Template][]Parameter)}
 		if err := fn(e); err != nil {
 			return err
 		}

@@ -126,7 +126,7 @@ func (im *importer) put(item ImportItem) (err error) {
 func (im *importer) putUser(u ImportUser) error {
 	known, err := userByName(im.ctx, im.tx, u.Username)
 	if errors.Is(err, ErrNotFound) {
-		_, _, err = insertUser(im.ctx, im.tx, u.Username, u.Admin)
+		_, _, err = insertUser(im.ctx, im.tx, u.Username, u.Admin, im.now)
 	}
 	if err == nil && u.Email != "" && u.Email != known.Email {
 		err = setEmail(im.ctx, im.tx, u.Username, u.Email)

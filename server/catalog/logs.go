@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -24,7 +23,7 @@ const (
 // the agent has used up its room: the lines that fitted are stored, nothing more
 // will be until it starts again.
 func (c *Catalog) AppendLogs(ctx context.Context, agentID uuid.UUID, lines []LogLine) (overflowed bool, err error) {
-	now := sqldb.Micros(time.Now())
+	now := sqldb.Micros(c.now())
 	err = c.db.Write(ctx, func(tx *sql.Tx) error {
 		var seq, used int64
 		// An update, because it keeps others out until the commit.

@@ -58,7 +58,7 @@ func (c *Catalog) AddLogSource(ctx context.Context, agentID uuid.UUID, s LogSour
 		var created int64
 		err = tx.QueryRowContext(ctx, `INSERT INTO catalog_log_sources (agent_id, source_id, display_name, icon, created_at) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (agent_id, source_id) DO UPDATE SET display_name = excluded.display_name, icon = excluded.icon
-			RETURNING created_at`, agentID, s.ID, s.DisplayName, s.Icon, sqldb.Micros(time.Now())).Scan(&created)
+			RETURNING created_at`, agentID, s.ID, s.DisplayName, s.Icon, sqldb.Micros(c.now())).Scan(&created)
 		s.CreatedAt = sqldb.Time(created)
 		return err
 	})

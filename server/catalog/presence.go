@@ -35,23 +35,47 @@ func (c *Catalog) SetConnected(ctx context.Context, agentID uuid.UUID, apiVersio
 	return nil
 }
 
-// touchChunk is how many agents one statement of Heartbeat covers.
-const touchChunk = 500
+const (
+	// touchChunk is how many agents one statement of Heartbeat covers.
+	touchChunk = 500
+	// lostAfter is longer than the heartbeats of a session are apart, and than the
+	// clocks of two servers are.
+	lostAfter = 10 * time.Minute
+)
 
 // Heartbeat notes that the sessions of these agents live, all in one
-// transaction. Agents that are gone, or with another server, are skipped.
+// transaction. Agents that are gone, or live with another server, are skipped. One
+// that is said to be with another server, and to have no session there or to be silent
+// for long, is with this one: what the other wrote late was about an older session.
 func (c *Catalog) Heartbeat(ctx context.Context, agentIDs []uuid.UUID, at time.Time) error {
-	return c.touch(ctx, agentIDs, at, `last_connected_at = $1, disconnected_at = 0`, ``)
+	lost := at.Add(-lostAfter).UnixMicro() // a server that died says no end
+	return c.touch(ctx, agentIDs, at, `last_connected_at = $1, disconnected_at = 0, replica = $2`,
+		`(replica = $2 OR disconnected_at > 0 OR last_connected_at < `+strconv.FormatInt(lost, 10)+`)`)
 }
 
 // SetDisconnected notes that the sessions of these agents ended, all in one
 // transaction, unless that is known already. Agents that are gone, or with another
 // server, are skipped.
 func (c *Catalog) SetDisconnected(ctx context.Context, agentIDs []uuid.UUID, at time.Time) error {
-	return c.touch(ctx, agentIDs, at, `disconnected_at = $1`, ` AND disconnected_at = 0`)
+	return c.touch(ctx, agentIDs, at, `disconnected_at = $1`, `replica = $2 AND disconnected_at = 0`)
 }
 
-func (c *Catalog) touch(ctx context.Context, ids []uuid.UUID, at time.Time, set, and string) error {
+// EndSessions notes that no session is left that an earlier process of this server
+// held and did not see the end of. Call it before the first begins. When that was
+// nobody knows: the last heartbeat stands for it.
+func (c *Catalog) EndSessions(ctx context.Context) error {
+	err := c.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE catalog_states SET disconnected_at = last_connected_at
+			WHERE replica = $1 AND disconnected_at = 0 AND last_connected_at > 0`, c.replica)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("end the sessions of an earlier process: %w", err)
+	}
+	return nil
+}
+
+func (c *Catalog) touch(ctx context.Context, ids []uuid.UUID, at time.Time, set, where string) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -66,7 +90,7 @@ func (c *Catalog) touch(ctx context.Context, ids []uuid.UUID, at time.Time, set,
 				args = append(args, id)
 				marks[i] = "$" + strconv.Itoa(i+3)
 			}
-			if _, err := tx.ExecContext(ctx, `UPDATE catalog_states SET `+set+` WHERE replica = $2 AND agent_id IN (`+strings.Join(marks, ", ")+`)`+and, args...); err != nil {
+			if _, err := tx.ExecContext(ctx, `UPDATE catalog_states SET `+set+` WHERE `+where+` AND agent_id IN (`+strings.Join(marks, ", ")+`)`, args...); err != nil {
 				return err
 			}
 		}
@@ -100,7 +124,7 @@ func (c *Catalog) SetLifecycle(ctx context.Context, agentID uuid.UUID, state age
 		return fmt.Errorf("store the lifecycle state: %w state %d", ErrInvalid, state)
 	}
 	if changedAt.IsZero() {
-		changedAt = time.Now()
+		changedAt = c.now()
 	}
 	set := `lifecycle = $2, lifecycle_changed_at = $3`
 	switch state {

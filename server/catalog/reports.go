@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
@@ -63,7 +62,7 @@ func (c *Catalog) SetMetadata(ctx context.Context, agentID uuid.UUID, values []M
 	if len(values) == 0 {
 		return nil
 	}
-	now, dropped := sqldb.Micros(time.Now()), 0
+	now, dropped := sqldb.Micros(c.now()), 0
 	err := c.db.Write(ctx, func(tx *sql.Tx) error {
 		size := 0
 		dropped = 0

@@ -37,14 +37,15 @@ func (c *Catalog) BuildTotals(ctx context.Context, now time.Time, fn func(BuildT
 		return fmt.Errorf("read build totals: %w", err)
 	}
 	defer rows.Close()
-	limit := sqldb.Micros(now.Add(-totalsLinger))
+	from, to := lingering(now)
 	for rows.Next() {
 		var t BuildTotal
 		var deleted, updated int64
 		if err := rows.Scan(&t.Workspace, &t.Owner, &t.Email, &t.Template.Name, &t.Template.Version, &t.Transition, &t.Result, &t.Value, &deleted, &updated); err != nil {
 			return fmt.Errorf("read build totals: %w", err)
 		}
-		t.Shown = deleted == 0 || max(deleted, updated) > limit
+		last := max(deleted, updated)
+		t.Shown = deleted == 0 || from < last && last <= to
 		if err := fn(t); err != nil {
 			return err
 		}

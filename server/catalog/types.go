@@ -81,6 +81,9 @@ type Identity struct {
 	Agent     Agent
 	Workspace Workspace // Agents is empty
 	Owner     User
+	// TokenEnds is when the token that was asked about ends, because another one has
+	// replaced it; zero if it does not.
+	TokenEnds time.Time
 }
 
 // Applied is the result of Apply.

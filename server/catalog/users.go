@@ -61,7 +61,7 @@ func (c *Catalog) EnsureFirstUser(ctx context.Context, username string) (u User,
 			return err
 		}
 		created = true
-		u, token, err = insertUser(ctx, tx, username, true)
+		u, token, err = insertUser(ctx, tx, username, true, c.now())
 		return err
 	})
 	if errors.Is(err, ErrExists) { // another server was first
@@ -81,7 +81,7 @@ func (c *Catalog) CreateUser(ctx context.Context, username string, admin bool) (
 // CreateUserWithEmail is CreateUser with an e-mail address, which may be empty.
 func (c *Catalog) CreateUserWithEmail(ctx context.Context, username, email string, admin bool) (u User, token string, err error) {
 	err = c.db.Write(ctx, func(tx *sql.Tx) error {
-		if u, token, err = insertUser(ctx, tx, username, admin); err == nil && email != "" {
+		if u, token, err = insertUser(ctx, tx, username, admin, c.now()); err == nil && email != "" {
 			u.Email = email
 			err = setEmail(ctx, tx, username, email)
 		}
@@ -93,12 +93,12 @@ func (c *Catalog) CreateUserWithEmail(ctx context.Context, username, email strin
 	return u, token, nil
 }
 
-func insertUser(ctx context.Context, tx *sql.Tx, username string, admin bool) (User, string, error) {
+func insertUser(ctx context.Context, tx *sql.Tx, username string, admin bool, at time.Time) (User, string, error) {
 	if !namePattern.MatchString(username) || username == "me" {
 		return User{}, "", fmt.Errorf("%w username: %s, and not \"me\"", ErrInvalid, nameRule)
 	}
 	token := newUserToken()
-	u := User{ID: uuid.New(), Username: username, Admin: admin, CreatedAt: time.Now().UTC().Truncate(time.Microsecond)}
+	u := User{ID: uuid.New(), Username: username, Admin: admin, CreatedAt: at.UTC().Truncate(time.Microsecond)}
 	_, err := tx.ExecContext(ctx, `INSERT INTO catalog_users (id, username, token_hash, admin, created_at) VALUES ($1, $2, $3, $4, $5)`,
 		u.ID, u.Username, hashToken(token), sqldb.Bit(admin), sqldb.Micros(u.CreatedAt))
 	if sqldb.IsUnique(err) {

@@ -90,28 +90,13 @@ func (c *Catalog) DeleteWorkspace(ctx context.Context, id uuid.UUID) (w Workspac
 		if _, err := tx.ExecContext(ctx, `DELETE FROM catalog_agents WHERE workspace_id = $1`, id); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `UPDATE catalog_workspaces SET deleted_at = $2 WHERE id = $1`, id, sqldb.Micros(time.Now()))
+		_, err := tx.ExecContext(ctx, `UPDATE catalog_workspaces SET deleted_at = $2 WHERE id = $1`, id, sqldb.Micros(c.now()))
 		return err
 	})
 	if err != nil {
 		return Workspace{}, fmt.Errorf("delete workspace: %w", err)
 	}
 	return w, nil
-}
-
-// RotateAgentToken replaces the token of a workspace's agent. The old one is
-// invalid at once; sessions that it opened are the caller's to drop.
-func (c *Catalog) RotateAgentToken(ctx context.Context, workspaceID uuid.UUID, agentName string) (agentID uuid.UUID, token string, err error) {
-	token = newAgentToken()
-	err = c.db.Write(ctx, func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, `UPDATE catalog_agents SET token_hash = $3 WHERE workspace_id = $1 AND name = $2 RETURNING id`,
-			workspaceID, clean(agentName), hashToken(token)).Scan(&agentID)
-		return found(err, "agent %q", clean(agentName))
-	})
-	if err != nil {
-		return uuid.Nil, "", fmt.Errorf("rotate the agent token: %w", err)
-	}
-	return agentID, token, nil
 }
 
 // Purge forgets the workspaces that were deleted before a time, and returns how

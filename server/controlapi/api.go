@@ -7,10 +7,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/worktally/worktally/internal/loginlimit"
+	"github.com/worktally/worktally/server/audit"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/gitauth"
 	"github.com/worktally/worktally/wire"
@@ -20,16 +23,30 @@ import (
 // maxBody bounds a request's body, in bytes.
 const maxBody = 1 << 20
 
+// The bounds of people's invalid tokens; see loginlimit.
+const (
+	failureBurst = 20
+	failureEvery = 10 * time.Second
+	maxGood      = 1024
+)
+
 // Options configure the API. Catalog is required.
 type Options struct {
 	Catalog *catalog.Catalog
 	// Log receives errors that are not the caller's. Nil discards it.
 	Log *slog.Logger
+	// Now is the wall clock, which stored times are compared with; nil means time.Now.
+	Now func() time.Time
 	// Registerer receives the API's metrics. Nil keeps them private.
 	Registerer prometheus.Registerer
 	// OnChange is called after each change of a workspace, before the answer, by
 	// the goroutine of the request. Nil does nothing.
 	OnChange func(Change)
+	// OnToken is called after a token was replaced and the sessions here that must not
+	// go on were ended, by the goroutine of the request. Nil does nothing.
+	OnToken func(catalog.TokenNotice)
+	// Audit takes down who connects and who changes what; nil does not.
+	Audit *audit.Log
 	// Seen is told who called, after the token was found valid. It must not block.
 	// Nil does nothing.
 	Seen func(userID uuid.UUID)
@@ -96,7 +113,7 @@ type Change struct {
 // API is the handler. It is safe for concurrent use.
 type API struct {
 	o        Options
-	limiter  *limiter
+	limiter  *loginlimit.Limiter
 	metrics  *metrics
 	sessions *sessions
 	mux      *http.ServeMux
@@ -109,8 +126,14 @@ func New(o Options) *API {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	if o.OnChange == nil {
 		o.OnChange = func(Change) {}
+	}
+	if o.OnToken == nil {
+		o.OnToken = func(catalog.TokenNotice) {}
 	}
 	if o.Seen == nil {
 		o.Seen = func(uuid.UUID) {}
@@ -126,7 +149,7 @@ func New(o Options) *API {
 		_, _ = rand.Read(o.ResumeKey) // never fails
 	}
 	a := &API{
-		o: o, limiter: newLimiter(), metrics: newMetrics(o.Registerer),
+		o: o, limiter: loginlimit.New(loginlimit.Options{Burst: failureBurst, Every: failureEvery, MaxGood: maxGood}), metrics: newMetrics(o.Registerer),
 		sessions: &sessions{endPeers: o.EndPeers, open: make(map[*session]struct{})},
 	}
 	mux := http.NewServeMux()
@@ -180,6 +203,20 @@ func (a *API) changed(c Change) {
 func (a *API) ChangedElsewhere(deleted bool, agents, revoked []uuid.UUID) {
 	a.revokeGone(deleted, agents, revoked)
 	a.sessions.signal()
+}
+
+// UserChangedElsewhere is for a person who was deleted, or given another token, by
+// another server on the database.
+func (a *API) UserChangedElsewhere(username string) { a.sessions.revokeUser(username) }
+
+// Recheck ends the sessions of people whose tokens are no longer valid.
+func (a *API) Recheck(ctx context.Context) {
+	over := make(map[*session]bool)
+	for _, o := range a.sessions.matching(func(*session) bool { return true }) {
+		now, err := a.o.Catalog.UserByToken(ctx, o.token)
+		over[o] = err != nil || now.ID != o.user.ID
+	}
+	a.sessions.revoke(func(o *session) bool { return over[o] })
 }
 
 // revokeGone ends the sessions with agents that are gone, not only their tokens.

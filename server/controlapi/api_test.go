@@ -221,7 +221,7 @@ func TestAPI_WorkspaceLife(t *testing.T) {
 		t.Errorf("changed %+v", changed)
 	}
 	var token Token
-	f.do(f.ann, "POST", v1+"/workspaces/"+id+"/agents/main/token", "", 200, &token)
+	f.do(f.ann, "POST", v1+"/workspaces/"+id+"/agents/main/token", "{}", 200, &token)
 	if _, err := f.catalog.AgentByToken(t.Context(), token.Token); err != nil {
 		t.Error(err)
 	}

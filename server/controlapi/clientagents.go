@@ -92,7 +92,7 @@ func (a *API) asClientAgent(agent catalog.Agent, ws catalog.Workspace) clientAge
 	s, spec := agent.State, agent.Spec
 	out := clientAgent{
 		ID: agent.ID, Name: agent.Name, ResourceID: part(ws.ID, "resource"), CreatedAt: ws.CreatedAt, UpdatedAt: ws.CreatedAt,
-		Status: statusOf(s, time.Now()), LifecycleState: lifecycle(s.Lifecycle),
+		Status: statusOf(s, a.o.Now()), LifecycleState: lifecycle(s.Lifecycle),
 		FirstConnectedAt: s.FirstConnectedAt, LastConnectedAt: s.LastConnectedAt, DisconnectedAt: s.DisconnectedAt,
 		StartedAt: s.StartedAt, ReadyAt: s.ReadyAt, Version: s.Version, APIVersion: s.APIVersion,
 		Directory: spec.Directory, ExpandedDirectory: s.ExpandedDirectory, LogsOverflowed: s.LogsOverflowed,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"time"
 
 	"github.com/coder/websocket"
 	"github.com/google/uuid"
@@ -15,6 +14,7 @@ import (
 	"storj.io/drpc"
 	"storj.io/drpc/drpcmux"
 
+	"github.com/worktally/worktally/server/audit"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/tailnetpb"
@@ -59,7 +59,10 @@ func (a *API) coordinate(w http.ResponseWriter, r *http.Request, who catalog.Use
 	}
 	ws.SetReadLimit(-1)
 	defer ws.CloseNow()
-	a.serveClient(ctx, s, peer, ws)
+	e := audit.Event{Name: audit.ClientConnected, Owner: id.Owner.Username, Workspace: id.Workspace.Name, Agent: id.Agent.Name, ID: peer.ID.String()}
+	a.record(r, who, e)
+	e.Name, e.Reason = audit.ClientDisconnected, a.serveClient(ctx, s, peer, ws)
+	a.record(r, who, e)
 }
 
 // clientVersion checks the version of the Tailnet service that a client asks for:
@@ -81,7 +84,7 @@ func clientVersion(r *http.Request) error {
 
 // resumed returns the peer that a client was before.
 func (a *API) resumed(text string, fresh Peer) (Peer, error) {
-	t, err := parseResume(a.o.ResumeKey, text, time.Now())
+	t, err := parseResume(a.o.ResumeKey, text, a.o.Now())
 	if err != nil {
 		return Peer{}, err
 	}
@@ -105,7 +108,7 @@ func (a *API) mayReach(r *http.Request, who catalog.User, agent uuid.UUID) error
 	return err
 }
 
-func (a *API) serveClient(ctx context.Context, s *session, peer Peer, ws *websocket.Conn) {
+func (a *API) serveClient(ctx context.Context, s *session, peer Peer, ws *websocket.Conn) (reason string) {
 	log := a.o.Log.With("peer", peer.ID, "agent_id", peer.AgentID, "user", s.user.Username)
 	a.metrics.clients.Inc()
 	defer a.metrics.clients.Dec()
@@ -116,9 +119,17 @@ func (a *API) serveClient(ctx context.Context, s *session, peer Peer, ws *websoc
 	}
 	log.Debug("client connected")
 	err := wire.Serve(ctx, websocket.NetConn(ctx, ws, websocket.MessageBinary), guarded{mux, a}, wire.ServeOptions{
-		Log: func(err error) { log.Debug("call of a client", "err", err) },
+		OnBroken: a.metrics.broken.Inc,
+		Log:      func(err error) { log.Debug("call of a client", "err", err) },
 	})
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // rather than what it led to
+	}
 	log.Debug("client disconnected", "reason", err)
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // clientAPI is the Tailnet service for one session of a client.
@@ -151,7 +162,7 @@ func (r revocable) Recv() (*tailnetpb.CoordinateRequest, error) {
 
 // RefreshResumeToken returns what lets the client be the same peer later.
 func (c *clientAPI) RefreshResumeToken(context.Context, *tailnetpb.RefreshResumeTokenRequest) (*tailnetpb.RefreshResumeTokenResponse, error) {
-	t := resumeToken{peer: c.peer.ID, agent: c.peer.AgentID, user: c.peer.UserID, expires: time.Now().Add(resumeValid)}
+	t := resumeToken{peer: c.peer.ID, agent: c.peer.AgentID, user: c.peer.UserID, expires: c.a.o.Now().Add(resumeValid)}
 	return &tailnetpb.RefreshResumeTokenResponse{
 		Token: signResume(c.a.o.ResumeKey, t), RefreshIn: durationpb.New(resumeRefresh), ExpiresAt: timestamppb.New(t.expires),
 	}, nil

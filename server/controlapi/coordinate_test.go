@@ -252,7 +252,7 @@ func TestCoordinate_RightEnds(t *testing.T) {
 		}
 	}
 	path := v1 + "/workspaces/" + ws.ID.String()
-	f.do(f.ann, "POST", path+"/agents/main/token", "", 200, nil)
+	f.do(f.ann, "POST", path+"/agents/main/token", "{}", 200, nil)
 	wantEnded() // the agent comes back
 	f.do(f.ann, "PUT", path, "name: demo\nagents: [{name: main}]", 200, nil)
 	closed(t, annSide)
@@ -357,7 +357,7 @@ func TestCoordinate_OtherSites(t *testing.T) {
 
 func poll(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+	for deadline := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("timed out waiting: %s", what)
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/worktally/worktally/server/audit"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/wire"
 )
@@ -53,9 +54,12 @@ func (r *ImportResult) sort() {
 
 // importState stores the items of the body, in batches as they come. What is wrong
 // with one is in the answer; the others are stored.
-func (a *API) importState(w http.ResponseWriter, r *http.Request, _ catalog.User) {
+func (a *API) importState(w http.ResponseWriter, r *http.Request, who catalog.User) {
 	defer a.o.OnEvent() // once: the rows are made of everything there is
 	out := ImportResult{Stored: map[string]int{}, Errors: []ImportError{}}
+	defer func() {
+		a.record(r, who, audit.Event{Name: audit.Imported, Reason: fmt.Sprintf("stored %v", out.Stored)})
+	}()
 	in, err := newItemReader(http.MaxBytesReader(w, r.Body, maxImport))
 	var items []catalog.ImportItem
 	var lines []int

@@ -11,6 +11,9 @@ type metrics struct {
 	clients       prometheus.Gauge
 	resumeRefused prometheus.Counter
 	panics        prometheus.Counter
+	broken        prometheus.Counter
+
+	sessionsRefused prometheus.Counter
 }
 
 // Why a request was not let in.
@@ -34,6 +37,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		resumeRefused: with.NewCounter(prometheus.CounterOpts{
 			Name: "worktally_client_resume_tokens_refused_total",
 			Help: "Resume tokens of people's clients that were not valid, or no longer; the client is a new peer then.",
+		}),
+		sessionsRefused: with.NewCounter(prometheus.CounterOpts{
+			Name: "worktally_client_sessions_refused_total",
+			Help: "Connections, watches and logs that were not opened because their person had too many of them.",
+		}),
+		broken: with.NewCounter(prometheus.CounterOpts{
+			Name: "worktally_client_calls_broken_total",
+			Help: "Calls of people's clients that were too large, not of the protocol, or not made in time.",
 		}),
 		panics: with.NewCounter(prometheus.CounterOpts{
 			Name: "worktally_client_panics_total",

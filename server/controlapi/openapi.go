@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/gitauth"
@@ -68,7 +69,7 @@ func operations() []operation {
 		{pattern: "GET /workspaces/{id}", summary: "A workspace.", who: users, reply: Workspace{}},
 		{pattern: "PUT /workspaces/{id}", summary: "Change a workspace to the document, including its name.", who: users, request: workspaceDocument{}, media: document, reply: Applied{}},
 		{pattern: "DELETE /workspaces/{id}", summary: "Delete a workspace; its agents' tokens are invalid at once.", who: users, status: http.StatusNoContent},
-		{pattern: "POST /workspaces/{id}/agents/{agent}/token", summary: "Replace the token of an agent.", who: users, reply: Token{}},
+		{pattern: "POST /workspaces/{id}/agents/{agent}/token", summary: "Replace the token of an agent; the old one stays valid for the grace, at once invalid without one.", who: users, request: Rotate{}, reply: Token{}},
 		{pattern: "GET /workspaces/{id}/builds", summary: "The builds of a workspace that are kept, newest first.", who: users, reply: []catalog.Build{}},
 		{pattern: "GET /owners/{owner}/workspaces/{name}", summary: "A workspace by its owner, who may be me, and its name.", who: users, reply: Workspace{}},
 		{pattern: "GET /templates", summary: "All templates by name.", who: admins, reply: []catalog.TemplateInfo{}},
@@ -87,8 +88,14 @@ func operations() []operation {
 
 const apiPrefix = "/api/worktally/v1"
 
+// documentTimeout bounds how long a reader of the document may take.
+const documentTimeout = time.Minute
+
 // openAPI serves the document.
 func (a *API) openAPI(w http.ResponseWriter, _ *http.Request) {
+	// Nobody has to be known for this, and it is more than the server's buffer holds:
+	// who does not read it must not stay. A writer without deadlines bounds nothing.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(documentTimeout))
 	wire.WriteJSON(w, http.StatusOK, openAPIDocument(a.o.Build.Version, a.o.Git != nil))
 }
 

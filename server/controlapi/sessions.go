@@ -21,6 +21,7 @@ const maxSessions = 512
 // session is a request that lasts.
 type session struct {
 	user    catalog.User
+	token   string    // with which it was opened
 	agent   uuid.UUID // zero if it is about a workspace
 	peer    uuid.UUID // zero if it is not a peer of the tailnet
 	end     context.CancelCauseFunc
@@ -53,13 +54,15 @@ var (
 // the request is answered.
 func (a *API) begin(w http.ResponseWriter, r *http.Request, s *session, check func() error) (ctx context.Context, done func(), ok bool) {
 	ctx, cancel := context.WithCancelCause(r.Context())
-	s.end, s.changed = cancel, make(chan struct{}, 1)
+	s.token, s.end, s.changed = tokenOf(r), cancel, make(chan struct{}, 1)
 	if err := a.sessions.add(s); err != nil {
 		cancel(err)
 		// On 503 a client tries again for ever, on 409 it gives up.
 		status := http.StatusConflict
 		if errors.Is(err, errStopping) {
 			status = http.StatusServiceUnavailable
+		} else {
+			a.metrics.sessionsRefused.Inc()
 		}
 		a.fail(w, status, wire.Error{Message: "The session cannot be opened.", Detail: err.Error()})
 		return nil, nil, false

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/worktally/worktally/server/audit"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/wire"
 )
@@ -37,6 +38,8 @@ type Email struct {
 // Token is the answer that holds a new token.
 type Token struct {
 	Token string `json:"token"`
+	// OldEnds is when the token that it replaces ends; nil if it has ended.
+	OldEnds *time.Time `json:"old_ends,omitempty"`
 }
 
 func asUser(u catalog.User) User {
@@ -60,7 +63,7 @@ func (a *API) listUsers(w http.ResponseWriter, r *http.Request, _ catalog.User) 
 	a.reply(w, http.StatusOK, list)
 }
 
-func (a *API) createUser(w http.ResponseWriter, r *http.Request, _ catalog.User) {
+func (a *API) createUser(w http.ResponseWriter, r *http.Request, who catalog.User) {
 	var req NewUser
 	if !a.decode(w, r, &req) {
 		return
@@ -74,6 +77,7 @@ func (a *API) createUser(w http.ResponseWriter, r *http.Request, _ catalog.User)
 		a.failErr(w, r, err)
 		return
 	}
+	a.record(r, who, audit.Event{Name: audit.UserCreated, Target: u.Username})
 	out := asUser(u)
 	out.Token = token
 	a.reply(w, http.StatusCreated, out)
@@ -100,6 +104,8 @@ func (a *API) deleteUser(w http.ResponseWriter, r *http.Request, who catalog.Use
 		return
 	}
 	a.sessions.revokeUser(name)
+	a.o.OnToken(catalog.TokenNotice{Username: name})
+	a.record(r, who, audit.Event{Name: audit.UserDeleted, Target: name})
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -116,7 +122,9 @@ func (a *API) rotateUserToken(w http.ResponseWriter, r *http.Request, who catalo
 		return
 	}
 	a.sessions.revokeUser(name)
-	a.reply(w, http.StatusOK, Token{token})
+	a.o.OnToken(catalog.TokenNotice{Username: name})
+	a.record(r, who, audit.Event{Name: audit.TokenRotated, Target: name})
+	a.reply(w, http.StatusOK, Token{Token: token})
 }
 
 // named returns the username in the path; me is whoever asks.

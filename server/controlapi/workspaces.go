@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/worktally/worktally/server/audit"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/wire"
 )
@@ -53,12 +54,12 @@ type Applied struct {
 	Removed []string `json:"removed_agents"`
 }
 
-func asWorkspace(w catalog.Workspace) Workspace {
+func (a *API) asWorkspace(w catalog.Workspace) Workspace {
 	out := Workspace{ID: w.ID, Name: w.Name, OwnerID: w.OwnerID, Owner: w.OwnerName, Template: w.Template, CreatedAt: w.CreatedAt, Agents: []Agent{}}
-	for _, a := range w.Agents {
-		s := a.State
+	for _, agent := range w.Agents {
+		s := agent.State
 		out.Agents = append(out.Agents, Agent{
-			ID: a.ID, Name: a.Name, Status: statusOf(s, time.Now()), Lifecycle: lifecycle(s.Lifecycle),
+			ID: agent.ID, Name: agent.Name, Status: statusOf(s, a.o.Now()), Lifecycle: lifecycle(s.Lifecycle),
 			Version: s.Version, APIVersion: s.APIVersion,
 			FirstConnectedAt: s.FirstConnectedAt, LastConnectedAt: s.LastConnectedAt, DisconnectedAt: s.DisconnectedAt,
 		})
@@ -109,7 +110,7 @@ func (a *API) listWorkspaces(w http.ResponseWriter, r *http.Request, who catalog
 	}
 	list := []Workspace{}
 	for _, ws := range workspaces {
-		list = append(list, asWorkspace(ws))
+		list = append(list, a.asWorkspace(ws))
 	}
 	a.reply(w, http.StatusOK, list)
 }
@@ -136,13 +137,13 @@ func (a *API) find(w http.ResponseWriter, r *http.Request, who catalog.User) (ca
 
 func (a *API) getWorkspace(w http.ResponseWriter, r *http.Request, who catalog.User) {
 	if ws, ok := a.find(w, r, who); ok {
-		a.reply(w, http.StatusOK, asWorkspace(ws))
+		a.reply(w, http.StatusOK, a.asWorkspace(ws))
 	}
 }
 
 func (a *API) workspaceByName(w http.ResponseWriter, r *http.Request, who catalog.User) {
 	if ws, ok := a.findByName(w, r, who); ok {
-		a.reply(w, http.StatusOK, asWorkspace(ws))
+		a.reply(w, http.StatusOK, a.asWorkspace(ws))
 	}
 }
 
@@ -165,7 +166,7 @@ func (a *API) findByName(w http.ResponseWriter, r *http.Request, who catalog.Use
 
 // applyWorkspace creates or changes the workspace that the document names.
 func (a *API) applyWorkspace(w http.ResponseWriter, r *http.Request, who catalog.User) {
-	a.apply(w, r, func(spec catalog.Spec) (catalog.Applied, error) {
+	a.apply(w, r, who, func(spec catalog.Spec) (catalog.Applied, error) {
 		return a.o.Catalog.Apply(r.Context(), who, spec)
 	})
 }
@@ -176,12 +177,12 @@ func (a *API) changeWorkspace(w http.ResponseWriter, r *http.Request, who catalo
 	if !ok {
 		return
 	}
-	a.apply(w, r, func(spec catalog.Spec) (catalog.Applied, error) {
+	a.apply(w, r, who, func(spec catalog.Spec) (catalog.Applied, error) {
 		return a.o.Catalog.ApplyTo(r.Context(), who, ws.ID, spec)
 	})
 }
 
-func (a *API) apply(w http.ResponseWriter, r *http.Request, do func(catalog.Spec) (catalog.Applied, error)) {
+func (a *API) apply(w http.ResponseWriter, r *http.Request, who catalog.User, do func(catalog.Spec) (catalog.Applied, error)) {
 	text, ok := a.body(w, r)
 	if !ok {
 		return
@@ -196,7 +197,7 @@ func (a *API) apply(w http.ResponseWriter, r *http.Request, do func(catalog.Spec
 		a.failErr(w, r, err)
 		return
 	}
-	out := Applied{Workspace: asWorkspace(applied.Workspace), Created: applied.Created,
+	out := Applied{Workspace: a.asWorkspace(applied.Workspace), Created: applied.Created,
 		PreviousName: applied.PreviousName, Tokens: applied.Tokens, Removed: []string{}}
 	change := Change{Workspace: applied.Workspace, PreviousName: applied.PreviousName}
 	for _, gone := range applied.Removed {
@@ -204,10 +205,11 @@ func (a *API) apply(w http.ResponseWriter, r *http.Request, do func(catalog.Spec
 		change.Revoked = append(change.Revoked, gone.ID)
 	}
 	a.changed(change)
-	status := http.StatusOK
+	status, event := http.StatusOK, audit.WorkspaceChanged
 	if applied.Created {
-		status = http.StatusCreated
+		status, event = http.StatusCreated, audit.WorkspaceCreated
 	}
+	a.recordOn(r, who, event, applied.Workspace)
 	a.reply(w, status, out)
 }
 
@@ -226,7 +228,14 @@ func (a *API) deleteWorkspace(w http.ResponseWriter, r *http.Request, who catalo
 		change.Revoked = append(change.Revoked, agent.ID)
 	}
 	a.changed(change)
+	a.recordOn(r, who, audit.WorkspaceDeleted, gone)
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// Rotate is the request for a new token of an agent; it may be left out.
+type Rotate struct {
+	// GraceSeconds is how long the old token stays valid, 0 not at all.
+	GraceSeconds int64 `json:"grace_seconds,omitempty"`
 }
 
 func (a *API) rotateAgentToken(w http.ResponseWriter, r *http.Request, who catalog.User) {
@@ -234,11 +243,24 @@ func (a *API) rotateAgentToken(w http.ResponseWriter, r *http.Request, who catal
 	if !ok {
 		return
 	}
-	id, token, err := a.o.Catalog.RotateAgentToken(r.Context(), ws.ID, r.PathValue("agent"))
+	var req Rotate
+	if r.ContentLength != 0 && !a.decode(w, r, &req) {
+		return
+	}
+	// A number of seconds that is no duration is out of bounds, too.
+	grace := time.Duration(min(max(req.GraceSeconds, -1), int64(2*catalog.MaxGrace/time.Second))) * time.Second
+	rotation, err := a.o.Catalog.ReplaceAgentToken(r.Context(), ws.ID, r.PathValue("agent"), grace)
 	if err != nil {
 		a.failErr(w, r, err)
 		return
 	}
-	a.changed(Change{Workspace: ws, Revoked: []uuid.UUID{id}})
-	a.reply(w, http.StatusOK, Token{token})
+	out := Token{Token: rotation.Token}
+	if grace == 0 {
+		a.changed(Change{Workspace: ws, Revoked: []uuid.UUID{rotation.AgentID}})
+	} else {
+		out.OldEnds = &rotation.OldEnds
+		a.o.OnToken(catalog.TokenNotice{Agent: rotation.AgentID})
+	}
+	a.record(r, who, audit.Event{Name: audit.TokenRotated, Owner: ws.OwnerName, Workspace: ws.Name, Agent: r.PathValue("agent")})
+	a.reply(w, http.StatusOK, out)
 }

@@ -172,6 +172,20 @@ func TestEnd(t *testing.T) {
 	again.wantEnded(errEnded)
 }
 
+// TestEnd_HangsUpAtOnce: a peer that hangs up on reading its last words has not left
+// of its own accord: why its session ended is known before.
+func TestEnd_HangsUpAtOnce(t *testing.T) {
+	c := newCoordinator(t)
+	client, agent := pair(t, c)
+	c.mu.Lock()
+	c.partLocked(c.peers[agent.id]) // as End does; what follows there comes too late
+	c.mu.Unlock()
+	agent.want(`c1 DISCONNECTED "no longer allowed"`, "closed")
+	_ = agent.client.Close()
+	agent.wantEnded(errEnded)
+	client.want(`a1 DISCONNECTED "no longer allowed"`)
+}
+
 // TestEnd_WhoDoesNotRead: a peer that does not read its last words delays nobody
 // for long.
 func TestEnd_WhoDoesNotRead(t *testing.T) {

@@ -22,6 +22,9 @@ type Options struct {
 	// DERPMap returns the relay map; it must have home params and a region.
 	// Required.
 	DERPMap func() *tailnetpb.DERPMap
+	// OnAgentNode is called after an agent announced its first node, or another one.
+	// It must neither block nor call the coordinator. nil: nobody asks.
+	OnAgentNode func()
 }
 
 // Coordinator knows the peers and their tunnels. Its methods are safe for
@@ -63,6 +66,9 @@ type peer struct {
 func New(o Options) *Coordinator {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.OnAgentNode == nil {
+		o.OnAgentNode = func() {}
 	}
 	return &Coordinator{o: o, log: o.Log, c: newCounts(), peers: make(map[uuid.UUID]*peer), tunnels: newTunnels(), holders: make(map[netip.Addr]*peer)}
 }

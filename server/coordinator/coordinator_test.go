@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,7 +64,13 @@ func session(t testing.TB, c *Coordinator, id uuid.UUID, auth Auth) *end {
 	must(t, tailnetpb.DRPCRegisterTailnet(mux, c.Peer(id, auth, cancel)))
 	e := &end{t: t, id: id, got: make(chan string, 2*responseQueue), ended: make(chan error, 1)}
 	var serving sync.WaitGroup
-	serving.Go(func() { e.ended <- wire.Serve(ctx, theirs, mux, wire.ServeOptions{}) })
+	serving.Go(func() {
+		err := wire.Serve(ctx, theirs, mux, wire.ServeOptions{})
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause // rather than what it led to
+		}
+		e.ended <- err
+	})
 	var err error
 	e.client, err = wire.NewClient(ours)
 	must(t, err)
@@ -95,7 +102,7 @@ func join(t testing.TB, c *Coordinator, id uuid.UUID, auth Auth) *end {
 
 func poll(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+	for deadline := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("timed out waiting: %s", what)
 		}
@@ -436,6 +443,31 @@ func TestNode(t *testing.T) {
 	agent.want("closed")
 	if c.Node(agent.id) != nil {
 		t.Error("the node of a peer that left")
+	}
+}
+
+// TestNode_IsTold: a page that shows nodes hears of an agent's first one and of
+// another one, and not of each update of the same, nor of those of clients.
+func TestNode_IsTold(t *testing.T) {
+	var told atomic.Int64
+	c := New(Options{DERPMap: newCoordinator(t).o.DERPMap, OnAgentNode: func() { told.Add(1) }})
+	t.Cleanup(c.Close)
+	agent, client := join(t, c, theAgent(), AgentAuth{theAgent()}), join(t, c, named(0xc1), ClientAuth{AgentID: theAgent()})
+	for i, step := range []struct {
+		of   *end
+		node int64
+		want int64
+	}{{agent, 1, 1}, {agent, 1, 1}, {client, 7, 1}, {agent, 2, 2}} {
+		update := holding(step.node, "fd7a:115c:a1e0:1::1/128")
+		if step.of == agent {
+			update = self(step.node)
+		}
+		update.UpdateSelf.Node.PreferredDerp = int32(i)
+		step.of.send(update)
+		poll(t, "the node", func() bool { return proto.Equal(c.Node(step.of.id), update.GetUpdateSelf().GetNode()) })
+		if got := told.Load(); got != step.want {
+			t.Errorf("after step %d it was told %d times, want %d", i, got, step.want)
+		}
 	}
 }
 

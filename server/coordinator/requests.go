@@ -70,6 +70,9 @@ func (c *Coordinator) update(p *peer, node *tailnetpb.Node) error {
 	if err := c.holdLocked(p, node); err != nil {
 		return err
 	}
+	if _, agent := p.auth.(AgentAuth); agent && p.node.GetId() != node.GetId() {
+		c.o.OnAgentNode()
+	}
 	p.node = node
 	for other := range c.tunnels.partnersOf(p.id) {
 		c.tellLocked(c.peers[other], p, "node update")

@@ -67,7 +67,12 @@ func (s *service) Coordinate(stream tailnetpb.DRPCTailnet_CoordinateStream) erro
 	}
 	defer close(p.done)
 	var sender sync.WaitGroup
-	defer sender.Wait()
+	defer func() {
+		sender.Wait()
+		if p.ending { // before the peer's own hanging up can be taken for the reason
+			p.end(errEnded)
+		}
+	}()
 	// It is gone already, unless a mistake of ours ended receive.
 	defer s.c.leave(p, tailnetpb.CoordinateResponse_PeerUpdate_LOST, "lost", "")
 	sender.Go(func() { s.send(stream, p) })

@@ -3,7 +3,6 @@ package ledger
 import (
 	"bytes"
 	"cmp"
-	"math"
 	"slices"
 	"time"
 
@@ -33,6 +32,20 @@ func (a *agentState) apply(s *Submission) *change {
 	a.closeEpochs(s, c)
 	c.outcome.Latest = a.latest
 	c.outcome.Latest.Totals = a.totals()
+	c.outcome.Latest.MissingWindows = uint64(max(0, a.missing))
+	return c
+}
+
+// refuseAll is what becomes of a submission for a workspace that was deleted.
+// Nothing is stored.
+func refuseAll(s *Submission) *change {
+	c := &change{tally: tally{refused: map[string]int{RefusedForgotten: len(s.Windows)}}}
+	c.outcome.Latest = Latest{WorkspaceID: s.WorkspaceID, AgentName: s.AgentName, OwnerID: s.OwnerID, TemplateName: s.TemplateName}
+	for _, w := range s.Windows {
+		c.outcome.Acknowledged = append(c.outcome.Acknowledged, &worktallypb.Acknowledgement{
+			Epoch: bytes.Clone(w.GetEpoch()), Sequence: w.GetSequence(), Refused: RefusedForgotten,
+		})
+	}
 	return c
 }
 
@@ -64,8 +77,11 @@ func (a *agentState) applyWindow(s *Submission, w *worktallypb.Window, first boo
 	}
 	seq := w.GetSequence()
 	ahead := seq > e.sequence
-	if seq == 0 || seq > math.MaxInt64 || (ahead && seq-e.sequence > maxJump) {
+	if seq == 0 || seq > maxSequence || (ahead && seq-e.sequence > maxJump) {
 		return RefusedBadSequence
+	}
+	if !ahead {
+		a.arrived(e, seq, c)
 	}
 	switch {
 	case len(w.GetTotals()) == 0:
@@ -81,8 +97,7 @@ func (a *agentState) applyWindow(s *Submission, w *worktallypb.Window, first boo
 			a.create(e, c)
 		}
 		c.tally.committed++
-		c.tally.skipped += seq - e.sequence - 1
-		e.skipped += seq - e.sequence - 1
+		a.skip(e, seq, c)
 		e.sequence, e.totals, e.changed = seq, totals, true
 		e.arrived = s.Arrival.UnixMicro()
 		a.grow(e, grown, c)
@@ -127,19 +142,28 @@ func (a *agentState) place(s *Submission, w *worktallypb.Window, id uuid.UUID, f
 		return // already placed; its times would only differ by jitter
 	}
 	start := end.Add(-length)
+	previous := l.endBefore(s.Arrival)
 	newer := w.GetSequence() > l.Sequence
 	if !sameEpoch {
-		newer = end.After(l.End)
+		newer = end.After(previous)
 	}
 	if first && !s.OlderSession && newer {
-		// Not before the previous window's end, and never after the arrival, even
-		// if that end came from a replica whose clock is ahead.
-		end = earlier(later(end, l.End), s.Arrival)
-		start = earlier(later(end.Add(-length), l.End), end)
+		end = later(end, previous)
+		start = later(end.Add(-length), previous)
 		a.becomeNewest(s, id, w.GetSequence(), start, end, w.GetGauges(), w.GetWindowRxBytes(), w.GetWindowTxBytes())
 		c.outcome.Newest = true
 	}
 	mark(s.Arrival, start, end, w.GetGauges(), c)
+}
+
+// endBefore returns the end of the newest window, or the zero time if it is after
+// the arrival of the next: the clock was set back since, or it is the end by a
+// replica whose clock is ahead. It says nothing then.
+func (l *Latest) endBefore(arrival time.Time) time.Time {
+	if l.End.After(arrival) {
+		return time.Time{}
+	}
+	return l.End
 }
 
 func (a *agentState) becomeNewest(s *Submission, id uuid.UUID, seq uint64, start, end time.Time, g *worktallypb.Gauges, rx, tx uint64) {
@@ -191,7 +215,7 @@ func (a *agentState) closeEpochs(s *Submission, c *change) {
 			break
 		}
 		e.closed, e.changed = true, true
-		e.totals, e.absolutes = nil, nil
+		e.totals, e.absolutes, e.gaps = nil, nil, nil
 		a.openEpochs--
 		c.closing = append(c.closing, e)
 		c.tally.closed++
@@ -207,13 +231,6 @@ func clamp(d, most time.Duration) time.Duration { return min(max(d, 0), most) }
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
 		return a
 	}
 	return b

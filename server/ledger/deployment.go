@@ -39,11 +39,11 @@ func (d *deploymentTotals) add(grown []diff) {
 func (d *deploymentTotals) save(t *txn, known map[totalKey]struct{}) error {
 	rows := make(map[totalKey]float64, len(d.grown))
 	for _, g := range d.grown {
-		labels, err := json.Marshal(g.series.GetLabels())
+		key, err := keyOf(g.series)
 		if err != nil {
 			return err
 		}
-		rows[totalKey{clean(g.series.GetName()), string(labels)}] += g.by
+		rows[key] += g.by
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(rows), compareKeys) {
 		_, seen := known[key]
@@ -62,6 +62,17 @@ func (d *deploymentTotals) save(t *txn, known map[totalKey]struct{}) error {
 		}
 	}
 	return nil
+}
+
+// keyOf returns the key of a series. No labels have one form, whether there is a list
+// of none or no list.
+func keyOf(s *worktallypb.Series) (totalKey, error) {
+	list := s.GetLabels()
+	if len(list) == 0 {
+		list = nil
+	}
+	labels, err := json.Marshal(list)
+	return totalKey{clean(s.GetName()), string(labels)}, err
 }
 
 // remember notes the rows that exist after the commit.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/worktally/worktally/internal/sqldb"
 )
 
 // Run is the writer. It owns all writing until ctx ends, then commits what is
@@ -94,14 +96,24 @@ func (l *Ledger) gather(first *request) []*request {
 }
 
 // commit stores a group and answers its callers. If the group fails, each
-// submission is tried alone, so that a bad one fails alone.
+// submission is tried alone, so that a bad one fails alone. A disk that is full or
+// broken fails for all: they are answered at once, and agents keep what they sent
+// until it is taken.
 func (l *Ledger) commit(ctx context.Context, stmts map[string]*sql.Stmt, group []*request) {
 	if len(group) == 0 {
 		return
 	}
 	err := l.transact(ctx, stmts, group)
-	if err != nil && len(group) > 1 {
-		l.log.Warn("group commit failed; trying its submissions alone", "err", err, "submissions", len(group))
+	fault := sqldb.FaultOf(err)
+	switch {
+	case fault != sqldb.NoFault:
+		l.metrics.refusedByDisk.WithLabelValues(fault.String()).Add(float64(len(group)))
+		l.disk.refused(err, len(group))
+	case err == nil:
+		l.disk.stored()
+	}
+	if err != nil && fault == sqldb.NoFault && len(group) > 1 {
+		l.groups.failed(err, len(group))
 		ctx, cancel := context.WithTimeout(ctx, commitTimeout) // for all of them
 		defer cancel()
 		for i := range group {
@@ -162,6 +174,9 @@ func (t *txn) store(s *Submission) (*change, error) {
 		a, err := t.load(s)
 		if err != nil {
 			return nil, err
+		}
+		if a.forgotten {
+			return refuseAll(s), nil
 		}
 		c := a.apply(s)
 		if err := t.save(s, a, c); !errors.Is(err, errMoved) {

@@ -19,6 +19,9 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// Component is the ledger's name in the database, and what its tables begin with.
+const Component = "ledger"
+
 const (
 	// queueSize bounds the submissions that wait for the writer; beyond it
 	// Commit waits for a place.
@@ -33,6 +36,8 @@ const (
 type Options struct {
 	// Log receives what an operator should know. Nil discards it.
 	Log *slog.Logger
+	// Now is the wall clock, for what is stored; nil means time.Now.
+	Now func() time.Time
 	// Registerer receives the ledger's metrics. Nil keeps them private.
 	Registerer prometheus.Registerer
 }
@@ -40,12 +45,16 @@ type Options struct {
 // Ledger stores reports. Its methods may be called concurrently.
 type Ledger struct {
 	db      *sqldb.DB
-	log     *slog.Logger
 	metrics *metrics
+	now     func() time.Time
 	queue   chan *request
 	started atomic.Bool
 	stopped chan struct{}
 
+	// disk tells of a full or broken disk; only the writer uses it.
+	disk diskLog
+	// groups tells of groups that failed; only the writer uses it.
+	groups groupLog
 	// families of the deployment's totals, for their bound; only the writer uses it.
 	deployment map[totalKey]struct{}
 }
@@ -72,16 +81,19 @@ func Open(ctx context.Context, db *sqldb.DB, o Options) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Migrate(ctx, "ledger", files); err != nil {
+	if err := db.Migrate(ctx, Component, files); err != nil {
 		return nil, err
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	queue := make(chan *request, queueSize)
 	return &Ledger{
-		db: db, log: o.Log, queue: queue, stopped: make(chan struct{}),
-		metrics: newMetrics(o.Registerer, queue),
+		db: db, now: o.Now, queue: queue, stopped: make(chan struct{}),
+		metrics: newMetrics(o.Registerer, queue), disk: diskLog{log: o.Log}, groups: groupLog{log: o.Log},
 	}, nil
 }
 

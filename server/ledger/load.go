@@ -13,9 +13,14 @@ func (t *txn) load(s *Submission) (*agentState, error) {
 	a := &agentState{epochs: map[uuid.UUID]*epochState{}}
 	var l latestRow
 	var others, mins []byte
-	err := t.row(selectAgent, s.WorkspaceID, s.AgentName).Scan(append([]any{&a.revision, &a.anchor, &a.created, &a.openEpochs, &others},
+	err := t.row(selectAgent, s.WorkspaceID, s.AgentName).Scan(append([]any{&a.revision, &a.anchor, &a.created, &a.openEpochs, &others, &a.missing},
 		append(l.targets(), &a.hour, &mins)...)...)
 	if errors.Is(err, sql.ErrNoRows) {
+		var n int
+		if err := t.row(selectForgotten, s.WorkspaceID).Scan(&n); err != nil {
+			return nil, fmt.Errorf("read deleted workspaces: %w", err)
+		}
+		a.forgotten = n > 0
 		return a, nil
 	}
 	if err != nil {
@@ -55,19 +60,20 @@ func (t *txn) loadEpochs(s *Submission, a *agentState) error {
 		}
 		asked[id] = true
 		e := &epochState{id: id, exists: true}
-		var totals, absolutes []byte
+		var totals, absolutes, missing []byte
 		err := t.row(selectEpoch, s.WorkspaceID, s.AgentName, id).
-			Scan(&e.ordinal, &e.sequence, &e.skipped, &e.closed, &e.arrived, &totals, &absolutes)
+			Scan(&e.ordinal, &e.sequence, &e.skipped, &e.closed, &e.arrived, &totals, &absolutes, &missing)
 		if errors.Is(err, sql.ErrNoRows) {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("read epoch: %w", err)
 		}
-		var err2 error
+		var err2, err3 error
 		e.totals, err = decodeSeries(totals)
-		e.absolutes, err2 = decodeSeries(absolutes)
-		if err := errors.Join(err, err2); err != nil {
+		err2 = e.decodeAbsolutes(absolutes)
+		e.gaps, err3 = decodeGaps(missing)
+		if err := errors.Join(err, err2, err3); err != nil {
 			return fmt.Errorf("read epoch: %w", err)
 		}
 		e.was = e.sequence

@@ -3,6 +3,8 @@ package ledger
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/worktally/worktally/internal/sqldb"
 )
 
 // metrics are the ledger's own.
@@ -15,8 +17,11 @@ type metrics struct {
 	windows     *prometheus.CounterVec
 	refused     *prometheus.CounterVec
 	skipped     prometheus.Counter
+	late        prometheus.Counter
 	closed      prometheus.Counter
 	dropped     *prometheus.CounterVec
+	// refusedByDisk counts submissions, which agents send again.
+	refusedByDisk *prometheus.CounterVec
 }
 
 // What the ledger throws away, by the label what.
@@ -53,11 +58,14 @@ func newMetrics(reg prometheus.Registerer, queue chan *request) *metrics {
 		windows: vec("windows_total", "result", "Windows and stock reports acknowledged, by what they were.",
 			"totals", "resent", "history"),
 		refused: vec("windows_refused_total", "reason", "Windows refused for good, by reason.",
-			RefusedTotalsFell, RefusedBadSequence, RefusedClosedEpoch, RefusedBadEpoch, RefusedTooManySeries, RefusedDuplicate),
-		skipped: counter("sequences_skipped_total", "Sequences whose totals never arrived on their own, because a later window covered them."),
+			RefusedTotalsFell, RefusedBadSequence, RefusedClosedEpoch, RefusedBadEpoch, RefusedTooManySeries, RefusedDuplicate, RefusedForgotten),
+		skipped: counter("sequences_skipped_total", "Windows that newer totals passed over; they may come later, as history."),
+		late:    counter("sequences_late_total", "Windows that came after newer totals had passed over them."),
 		closed:  counter("epochs_closed_total", "Epochs folded into the base of their agent."),
 		dropped: vec("dropped_total", "what", "What was not stored for want of room or for age.",
 			droppedHistory, droppedSeries, droppedDeployment),
+		refusedByDisk: vec("submissions_refused_total", "reason", "Submissions refused because the database's disk is full or fails; agents keep them and send them again.",
+			sqldb.Full.String(), sqldb.IO.String()),
 	}
 }
 
@@ -70,6 +78,7 @@ func (m *metrics) add(t *tally) {
 		m.refused.WithLabelValues(reason).Add(float64(n))
 	}
 	m.skipped.Add(float64(t.skipped))
+	m.late.Add(float64(t.late))
 	m.closed.Add(float64(t.closed))
 	m.dropped.WithLabelValues(droppedHistory).Add(float64(t.droppedHistory))
 	m.dropped.WithLabelValues(droppedSeries).Add(float64(t.droppedSeries))

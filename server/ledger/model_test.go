@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,8 +22,9 @@ type modelEpoch struct {
 	id      uuid.UUID
 	counted []float64
 	windows []*worktallypb.Window
-	seen    bool // a window with totals reached the server
-	acked   int  // windows before this one are out of the outbox
+	seen    bool         // a window with totals reached the server
+	acked   int          // windows before this one are out of the outbox
+	sent    map[int]bool // windows that the server took
 }
 
 // modelAgent is one agent that keeps its windows until they are acknowledged.
@@ -56,6 +59,18 @@ func (a *modelAgent) want() [2]float64 {
 	return sum
 }
 
+// missing is how many windows were passed over and never came.
+func (a *modelAgent) missing() (n uint64) {
+	for _, e := range a.epochs {
+		for i := range e.acked {
+			if !e.sent[i] {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // model drives agents against ledgers that share one database.
 type model struct {
 	t       *rapid.T
@@ -83,7 +98,7 @@ func (m *model) cut(t *rapid.T) {
 func (m *model) fresh(t *rapid.T) {
 	m.t = t
 	a := m.agent()
-	a.epochs = append(a.epochs, &modelEpoch{id: uuid.New(), counted: make([]float64, 2)})
+	a.epochs = append(a.epochs, &modelEpoch{id: uuid.New(), counted: make([]float64, 2), sent: map[int]bool{}})
 }
 
 // report sends windows of one epoch, the newest first, perhaps with old ones
@@ -104,6 +119,7 @@ func (m *model) report(t *rapid.T) {
 		s.Windows = append(s.Windows, e.windows[i])
 	}
 	s.NoOlderEpochPending = e == a.current() && !a.pending()
+	var closed atomic.Bool
 	var group sync.WaitGroup
 	for range rapid.IntRange(1, 3).Draw(t, "copies") {
 		l := m.ledger()
@@ -116,15 +132,22 @@ func (m *model) report(t *rapid.T) {
 				// A closed epoch is refused only after all of it was acknowledged.
 				if r := ack.GetRefused(); r != "" && (r != RefusedClosedEpoch || e == a.current() || e.acked < len(e.windows)) {
 					panic(fmt.Sprintf("window %d refused: %s", ack.GetSequence(), r))
+				} else if r != "" {
+					closed.Store(true)
 				}
 			}
 		})
 	}
 	group.Wait()
 	e.acked = max(e.acked, newest)
+	if !closed.Load() {
+		for i := oldest; i < newest; i++ {
+			e.sent[i] = true
+		}
+	}
 }
 
-// tick returns a time after all before.
+// tick returns a time after the one before.
 func (a *modelAgent) tick() time.Time {
 	a.arrival = a.arrival.Add(7 * time.Second)
 	return a.arrival
@@ -134,7 +157,9 @@ func (a *modelAgent) tick() time.Time {
 func (m *model) check(t *rapid.T) {
 	l := m.ledgers[0]
 	got := map[uuid.UUID][2]float64{}
+	holes := map[uuid.UUID]uint64{}
 	if err := l.Load(context.Background(), func(latest Latest) error {
+		holes[latest.WorkspaceID] = latest.MissingWindows
 		var v [2]float64
 		for i, s := range latest.Totals {
 			v[i] = s.Value
@@ -145,9 +170,14 @@ func (m *model) check(t *rapid.T) {
 		t.Fatal(err)
 	}
 	var all [2]float64
+	var missing uint64
 	for _, a := range m.agents {
 		want := a.want()
 		all[0], all[1] = all[0]+want[0], all[1]+want[1]
+		missing += a.missing()
+		if holes[a.workspace] != a.missing() {
+			t.Fatalf("agent %s misses %d windows, want %d", a.workspace, holes[a.workspace], a.missing())
+		}
 		if got[a.workspace] != want {
 			t.Fatalf("agent %s has %v, want %v", a.workspace, got[a.workspace], want)
 		}
@@ -156,6 +186,10 @@ func (m *model) check(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if n := l.total(SkippedWindows) - l.total(LateWindows); n != float64(missing) {
+		t.Fatalf("%v windows are missing, want %d", n, missing)
+	}
+	totals = slices.DeleteFunc(totals, isOwn)
 	var sum [2]float64
 	for i, s := range totals {
 		sum[i] = s.Value
@@ -166,8 +200,8 @@ func (m *model) check(t *rapid.T) {
 }
 
 // TestLedger_ModelTotalsAreExact lets random agents report to two ledgers on one
-// database, with resends, reorders, copies in flight at once, new epochs and
-// restarts, and compares every total with what was counted.
+// database, with resends, reorders, copies in flight at once, new epochs,
+// restarts and clocks that are changed, and compares every total with what was counted.
 func TestLedger_ModelTotalsAreExact(t *testing.T) {
 	cluster.OnBoth(t, func(t *testing.T, dsn string) {
 		n := 0
@@ -182,7 +216,7 @@ func TestLedger_ModelTotalsAreExact(t *testing.T) {
 			m := &model{ledgers: []*running{start(t, dsn, Options{}), start(t, dsn, Options{})}}
 			for range 2 {
 				m.agents = append(m.agents, &modelAgent{workspace: uuid.New(), arrival: t0,
-					epochs: []*modelEpoch{{id: uuid.New(), counted: make([]float64, 2)}}})
+					epochs: []*modelEpoch{{id: uuid.New(), counted: make([]float64, 2), sent: map[int]bool{}}}})
 			}
 			defer func() {
 				for _, l := range m.ledgers {
@@ -196,6 +230,11 @@ func TestLedger_ModelTotalsAreExact(t *testing.T) {
 				"report": m.report,
 				"again":  m.report,
 				"fresh":  m.fresh,
+				"clock": func(rt *rapid.T) {
+					m.t = rt
+					a := m.agent()
+					a.arrival = a.arrival.Add(rapid.SampledFrom(jumps()).Draw(rt, "jump"))
+				},
 				"restart": func(rt *rapid.T) {
 					i := rapid.IntRange(0, 1).Draw(rt, "which")
 					m.ledgers[i].close()

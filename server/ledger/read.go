@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/worktally/worktally/internal/sqldb"
 )
 
 // LastSequence returns the last sequence whose totals are stored for an epoch of
@@ -26,12 +28,14 @@ func (l *Ledger) LastSequence(ctx context.Context, workspaceID uuid.UUID, agentN
 // latestOfA is latestColumns, told apart from the columns of ledger_epochs.
 const latestOfA = `a.owner_id, a.template_name, a.epoch, a.sequence, a.end_at, a.length_us, a.arrived_at, a.interval_us, a.gauges, a.recent`
 
+const selectLatest = `SELECT a.workspace_id, a.agent_name, a.others, e.totals, a.missing, ` + latestOfA + `
+	FROM ledger_agents a LEFT JOIN ledger_epochs e
+	ON e.workspace_id = a.workspace_id AND e.agent_name = a.agent_name AND e.epoch = a.anchor`
+
 // Load calls fn with the newest state of every agent, in no order, until fn
 // returns an error, which Load returns. fn must not call the ledger.
 func (l *Ledger) Load(ctx context.Context, fn func(Latest) error) error {
-	rows, err := l.db.Reader().QueryContext(ctx, `SELECT a.workspace_id, a.agent_name, a.others, e.totals, `+latestOfA+`
-		FROM ledger_agents a LEFT JOIN ledger_epochs e
-		ON e.workspace_id = a.workspace_id AND e.agent_name = a.agent_name AND e.epoch = a.anchor`)
+	rows, err := l.db.Reader().QueryContext(ctx, selectLatest)
 	if err != nil {
 		return fmt.Errorf("read agents: %w", err)
 	}
@@ -51,19 +55,33 @@ func (l *Ledger) Load(ctx context.Context, fn func(Latest) error) error {
 	return nil
 }
 
-func scanLatest(rows *sql.Rows) (Latest, error) {
+// LoadOne returns the newest state of one agent; known is false if there is none.
+func (l *Ledger) LoadOne(ctx context.Context, workspaceID uuid.UUID, agentName string) (latest Latest, known bool, err error) {
+	latest, err = scanLatest(l.db.Reader().QueryRowContext(ctx, selectLatest+` WHERE a.workspace_id = $1 AND a.agent_name = $2`,
+		workspaceID, clean(agentName)))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Latest{}, false, nil
+	}
+	if err != nil {
+		return Latest{}, false, fmt.Errorf("read agent: %w", err)
+	}
+	return latest, true, nil
+}
+
+func scanLatest(row interface{ Scan(...any) error }) (Latest, error) {
 	var r latestRow
 	var id uuid.UUID
 	var name string
 	var others, anchor []byte
-	if err := rows.Scan(append([]any{&id, &name, &others, &anchor}, r.targets()...)...); err != nil {
+	var missing int64
+	if err := row.Scan(append([]any{&id, &name, &others, &anchor, &missing}, r.targets()...)...); err != nil {
 		return Latest{}, err
 	}
 	latest, err := r.latest()
 	if err != nil {
 		return Latest{}, err
 	}
-	latest.WorkspaceID, latest.AgentName = id, name
+	latest.WorkspaceID, latest.AgentName, latest.MissingWindows = id, name, uint64(max(0, missing))
 	a := agentState{epochs: map[uuid.UUID]*epochState{}}
 	e := &epochState{}
 	if a.others, err = decodeSeries(others); err != nil {
@@ -110,8 +128,16 @@ func (l *Ledger) History(ctx context.Context, from, to time.Time, fn func(Histor
 }
 
 // Purge deletes the history that is older than 35 days, an hour of it in each
-// transaction so that reports do not wait, and returns the number of rows.
+// transaction so that reports do not wait, and returns the number of rows. The ids
+// of workspaces that were deleted before that go too.
 func (l *Ledger) Purge(ctx context.Context, now time.Time) (int64, error) {
+	err := l.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM ledger_forgotten WHERE at < $1`, sqldb.Micros(now.Add(-retention)))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("purge deleted workspaces: %w", err)
+	}
 	limit := floorDiv(now.Add(-retention).Unix(), 3600)
 	var total int64
 	for {
@@ -137,10 +163,16 @@ func (l *Ledger) Purge(ctx context.Context, now time.Time) (int64, error) {
 	}
 }
 
-// ForgetWorkspace deletes everything about the agents of a workspace except
-// history and what they added to the deployment's totals.
+// ForgetWorkspace deletes everything about the agents of a deleted workspace except
+// history and what they added to the deployment's totals. Its id is remembered: a
+// report that was under way would add all its totals to those once more.
 func (l *Ledger) ForgetWorkspace(ctx context.Context, workspaceID uuid.UUID) error {
 	err := l.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO ledger_forgotten (workspace_id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
+			workspaceID, sqldb.Micros(l.now()))
+		if err != nil {
+			return err
+		}
 		// Agents first, as the writer does.
 		for _, table := range []string{"ledger_agents", "ledger_epochs"} {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE workspace_id = $1`, workspaceID); err != nil {

@@ -13,11 +13,12 @@ const (
 	maxRecent = 64
 )
 
-// appendRecent adds a window and forgets those that are too old.
+// appendRecent adds a window and forgets those that are too old, and those that end
+// after it, which is what a clock that was set back leaves.
 func appendRecent(list []RecentWindow, w RecentWindow) []RecentWindow {
 	kept := make([]RecentWindow, 0, len(list)+1)
 	for _, r := range list {
-		if w.End.Sub(r.End) < recentAge {
+		if age := w.End.Sub(r.End); age >= 0 && age < recentAge {
 			kept = append(kept, r)
 		}
 	}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,9 +13,12 @@ const (
 	// maxEpochs bounds the open epochs of one agent.
 	maxEpochs = 64
 	// maxClosedEpochs bounds how many closed ones are remembered.
-	maxClosedEpochs = 256
-	// maxJump is the largest step between two sequences that is believed.
-	maxJump = 1 << 32
+	maxClosedEpochs = 1024
+	// maxSequence is the largest sequence: what the databases can store.
+	maxSequence = math.MaxInt64
+	// maxJump is the largest step between two sequences that is believed: two years of
+	// a window a second.
+	maxJump = 1 << 26
 	// maxLength is the longest window that is believed.
 	maxLength = 24 * time.Hour
 	// retention is how long history is kept.
@@ -29,11 +33,13 @@ const (
 // sum never has to be taken apart.
 type agentState struct {
 	exists     bool
+	forgotten  bool // the workspace was deleted
 	revision   int64
 	anchor     uuid.UUID
 	created    int64
 	openEpochs int64
 	others     []*worktallypb.Series
+	missing    int64  // windows passed over that never came
 	latest     Latest // without Totals
 	hour       int64
 	minutes    minutes
@@ -51,10 +57,12 @@ type epochState struct {
 	sequence  uint64
 	was       uint64 // sequence in the database: the guard of the write
 	skipped   uint64
+	gaps      gaps
 	closed    bool
 	arrived   int64
 	totals    []*worktallypb.Series
-	absolutes []*worktallypb.Series
+	absolutes []*worktallypb.Series // the last ones of a stock agent
+	witnesses []*worktallypb.Series // its largest counters, see restarted
 	changed   bool
 }
 
@@ -64,6 +72,7 @@ type tally struct {
 	committed, resent, history int
 	refused                    map[string]int
 	skipped                    uint64
+	late                       int
 	closed                     int
 	droppedHistory             int
 	droppedSeries              int

@@ -28,6 +28,13 @@ func (a *agentState) applyStock(s *Submission, c *change) {
 			c.tally.droppedSeries++
 		}
 	}
+	// A report of an older session may be of the process before.
+	if now := witnesses(s.Stock.Sent); len(now) > 0 && !s.OlderSession {
+		if restarted(e.witnesses, s.Stock.Sent) {
+			e.absolutes = nil // all are counted from 0, also those that come later
+		}
+		e.witnesses = now
+	}
 	grown = append(grown, e.absolute(s.Stock.Counters, c)...)
 	before := len(e.totals)
 	totals, dropped := sum(e.totals, grown)
@@ -44,8 +51,8 @@ func (a *agentState) applyStock(s *Submission, c *change) {
 	a.placeStock(s, e, c)
 }
 
-// absolute turns absolute counters into what they grew by. A fall is a restart
-// from 0.
+// absolute turns absolute counters into what they grew by. One that fell was counted
+// from 0 again.
 func (e *epochState) absolute(counters []*worktallypb.Series, c *change) []diff {
 	index := newIndex(e.absolutes)
 	next := append([]*worktallypb.Series(nil), e.absolutes...)
@@ -83,10 +90,10 @@ func (e *epochState) absolute(counters []*worktallypb.Series, c *change) []diff 
 func (a *agentState) placeStock(s *Submission, e *epochState, c *change) {
 	end := s.Arrival
 	start := end.Add(-clamp(s.Interval, maxLength))
-	if gap := end.Sub(a.latest.End); gap < 0 || a.latest.Epoch == uuid.Nil && gap < 2*s.Interval {
-		start = earlier(a.latest.End, end)
+	if previous := a.latest.endBefore(end); a.latest.Epoch == uuid.Nil && end.Sub(previous) < 2*s.Interval {
+		start = previous
 	} else {
-		start = later(start, earlier(a.latest.End, end))
+		start = later(start, previous)
 	}
 	if !s.OlderSession {
 		a.becomeNewest(s, uuid.Nil, e.sequence, start, end, s.Stock.Gauges, s.Stock.RxBytes, s.Stock.TxBytes)

@@ -104,7 +104,7 @@ func (t *txn) saveAgent(s *Submission, a *agentState) error {
 	}
 	n, err := t.exec(query, s.WorkspaceID, s.AgentName, a.revision, a.anchor, a.created, a.openEpochs, others,
 		l.OwnerID, l.TemplateName, l.Epoch, int64(l.Sequence), sqldb.Micros(l.End), l.Length.Microseconds(),
-		sqldb.Micros(l.Arrival), l.Interval.Microseconds(), gauges, encodeRecent(l.Recent), a.hour, a.minutes.encode())
+		sqldb.Micros(l.Arrival), l.Interval.Microseconds(), gauges, encodeRecent(l.Recent), a.hour, a.minutes.encode(), a.missing)
 	if err != nil {
 		return fmt.Errorf("write agent: %w", err)
 	}
@@ -119,7 +119,7 @@ func (t *txn) saveEpoch(s *Submission, e *epochState) error {
 	if err != nil {
 		return err
 	}
-	absolutes, err := encodeSeries(e.absolutes)
+	absolutes, err := e.encodeAbsolutes()
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (t *txn) saveEpoch(s *Submission, e *epochState) error {
 		query, guard = updateEpoch, int64(e.was)
 	}
 	n, err := t.exec(query, s.WorkspaceID, s.AgentName, e.id, guard, int64(e.sequence), int64(e.skipped),
-		sqldb.Bit(e.closed), e.arrived, totals, absolutes)
+		sqldb.Bit(e.closed), e.arrived, totals, absolutes, e.gaps.encode())
 	if err != nil {
 		return fmt.Errorf("write epoch: %w", err)
 	}

@@ -18,6 +18,7 @@ const (
 	RefusedBadEpoch      = "bad_epoch"
 	RefusedTooManySeries = "too_many_series"
 	RefusedDuplicate     = "duplicate_series"
+	RefusedForgotten     = "deleted_workspace"
 )
 
 // ErrClosed is returned by Commit once Run has ended.
@@ -56,7 +57,10 @@ type StockReport struct {
 	// Counters are absolute; a value lower than the last one was counted from 0
 	// again.
 	Counters []*worktallypb.Series
-	Gauges   *worktallypb.Gauges
+	// Sent are the counters that the agent sent, taken or not; they tell whether it
+	// has restarted.
+	Sent   []*worktallypb.Series
+	Gauges *worktallypb.Gauges
 }
 
 // Outcome tells what became of a submission. It is the caller's.
@@ -78,6 +82,9 @@ type Latest struct {
 	TemplateName string
 	// Totals are the sums over all epochs of the agent, per series.
 	Totals []*worktallypb.Series
+	// MissingWindows are those that newer totals passed over and that never came;
+	// their counts are in the totals, their history is not known.
+	MissingWindows uint64
 	// Epoch and Sequence of the newest window; the zero epoch is a stock agent.
 	Epoch    uuid.UUID
 	Sequence uint64

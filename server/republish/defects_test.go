@@ -219,7 +219,7 @@ func TestDefect10_7_AnAgentIsOnOnePage(t *testing.T) {
 	if n := reported(t, p); n != 0 {
 		t.Errorf("%d samples of an agent that reports to another server", n)
 	}
-	p.AgentBegan(id.Workspace.ID, id.Agent.Name)
+	p.AgentBegan(t.Context(), id, time.Now())
 	p.Reported(id, time.Now(), outcome(id, 1, 1))
 	if reported(t, p) == 0 {
 		t.Error("the agent is here and not shown")
@@ -242,7 +242,7 @@ func TestDefect10_7_ASessionThatBeginsMeanwhile(t *testing.T) {
 		o.Replica = "here"
 		o.Node = func(uuid.UUID) *tailnetpb.Node { // asked for while the states are read
 			if p != nil {
-				p.AgentBegan(id.Workspace.ID, id.Agent.Name)
+				p.AgentBegan(t.Context(), id, time.Now())
 				p.Reported(id, time.Now(), outcome(id, 1, 1))
 			}
 			return nil

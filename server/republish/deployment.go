@@ -2,6 +2,7 @@ package republish
 
 import (
 	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/server/ledger"
 	"github.com/worktally/worktally/wire/worktallypb"
 )
 
@@ -17,6 +18,8 @@ func deploymentFamily(name string) (family string, extra []exposition.Label) {
 		return "worktally_workspace_sessions_total", nil
 	case "agent_scripts_executed_total":
 		return "worktally_workspace_scripts_total", nil
+	case ledger.SkippedWindows, ledger.LateWindows:
+		return name, nil
 	}
 	return "", nil
 }

@@ -10,9 +10,10 @@ import (
 // entry is what is shown of one agent's reports. It is immutable, and keeps no
 // more of a report than what its row needs to change by itself.
 type entry struct {
-	key     agentKey
-	row     *exposition.Row
-	expires instant
+	key agentKey
+	row *exposition.Row
+	// arrived is when the newest report came, expires when all of it ends.
+	arrived, expires instant
 	// windows are those that the byte gauges add up.
 	windows []window
 }
@@ -32,15 +33,23 @@ const (
 // grace is added to two report intervals before a silent agent's series end.
 const grace = 10 * time.Second
 
-func expiry(l ledger.Latest) time.Time { return l.Arrival.Add(2*l.Interval + grace) }
+// lifetime is how long a report is shown.
+func lifetime(l ledger.Latest) instant { return instant(2*l.Interval + grace) }
 
-// instant returns a moment as the publisher counts time.
+// instant returns a moment of this process as the publisher counts time.
 func (p *Publisher) instant(t time.Time) instant { return instant(t.Sub(p.started)) }
 
-// windows returns those of recent windows that count at an instant.
-func (p *Publisher) windows(recent []ledger.RecentWindow, now instant) (counted []window) {
-	for _, w := range recent {
-		leaves := p.instant(w.End.Add(p.o.ByteWindow))
+func (p *Publisher) now() instant { return p.instant(time.Now()) }
+
+// wall is what stored times are compared with.
+func (p *Publisher) wall() time.Time { return p.o.Now().Round(0) }
+
+// windows returns those of an agent's recent windows that count now. When they ended
+// is known from how long before the newest report that was, by the clock of then.
+func (p *Publisher) windows(l ledger.Latest, arrived instant) (counted []window) {
+	now := p.now()
+	for _, w := range l.Recent {
+		leaves := arrived - instant(max(0, l.Arrival.Sub(w.End))) + instant(p.o.ByteWindow)
 		if now < leaves && (w.RxBytes > 0 || w.TxBytes > 0) {
 			counted = append(counted, window{leaves, w.RxBytes, w.TxBytes})
 		}
@@ -71,7 +80,7 @@ func (e *entry) at(now instant, t *exposition.Table) *entry {
 	if now >= e.expires {
 		return nil
 	}
-	fresh := &entry{key: e.key, expires: e.expires}
+	fresh := &entry{key: e.key, arrived: e.arrived, expires: e.expires}
 	for _, w := range e.windows {
 		if now < w.leaves {
 			fresh.windows = append(fresh.windows, w)

@@ -23,8 +23,8 @@ func TestLimits_Agent(t *testing.T) {
 		limits       Limits
 		refused      string
 	}{
-		{"series", rejectedTooMany, Limits{AgentSeries: 30}, "480"}, // 7 gauges, 1 total, 5 parts, 17 of 497
-		{"bytes", rejectedTooLarge, Limits{AgentBytes: 4000}, ""},
+		{"series", rejectedTooMany, Limits{AgentSeries: 31}, "480"}, // 8 gauges, 1 total, 5 parts, 17 of 497
+		{"bytes", rejectedTooLarge, Limits{AgentBytes: 4200}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := newPublisher(t, &store{}, func(o *Options) { o.Limits = tc.limits })
@@ -74,7 +74,7 @@ func TestLimits_Agent(t *testing.T) {
 // TestLimits_HistogramWhole: a histogram that does not fit is left out with all
 // its parts.
 func TestLimits_HistogramWhole(t *testing.T) {
-	p := newPublisher(t, &store{}, func(o *Options) { o.Limits.AgentSeries = 10 })
+	p := newPublisher(t, &store{}, func(o *Options) { o.Limits.AgentSeries = 11 })
 	id := identity("box")
 	p.Reported(id, time.Now(), outcome(id, 1, 1, histogram("start", []float64{1, 2, 3}, 3)...))
 	if page := text(t, p, exposition.Text); strings.Contains(page, "\nagent_script_duration_seconds_") {

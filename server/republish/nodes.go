@@ -24,7 +24,7 @@ type nodes struct {
 
 // label returns the value of the label for an agent and its node, which may be nil.
 func (n *nodes) label(s catalog.AgentStatus, node *tailnetpb.Node) string {
-	if n.p.isElsewhere(s) {
+	if n.p.isElsewhere(s.State) {
 		return orUnknown(s.State.TailnetNode)
 	}
 	name := nodeName(node)

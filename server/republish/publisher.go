@@ -24,10 +24,11 @@ type Catalog interface {
 	AgentStatuses(ctx context.Context, fn func(catalog.AgentStatus) error) error
 }
 
-// Ledger tells what was committed before this process started, and the totals
-// of the deployment.
+// Ledger tells what was committed before this process started or by another one,
+// and the totals of the deployment.
 type Ledger interface {
 	Load(ctx context.Context, fn func(ledger.Latest) error) error
+	LoadOne(ctx context.Context, workspaceID uuid.UUID, agentName string) (latest ledger.Latest, known bool, err error)
 	DeploymentTotals(ctx context.Context) ([]*worktallypb.Series, error)
 }
 
@@ -64,6 +65,9 @@ type Options struct {
 	// ByteWindow is the span of the rx and tx gauges; 0 means 60 s, which is the
 	// most that the ledger keeps.
 	ByteWindow time.Duration
+	// Now is the wall clock, for what is compared with stored times; nil means
+	// time.Now.
+	Now func() time.Time
 	// HeartbeatTimeout is after how long a silent agent is disconnected; 0 means
 	// 30 s, and it is never less than 3 s.
 	HeartbeatTimeout time.Duration
@@ -89,7 +93,7 @@ type Publisher struct {
 	broken    map[uuid.UUID]*tailnetpb.Node
 	nextState time.Time
 
-	// started is when this process took over: no agent is connected since before.
+	// started is what instants are counted from.
 	started time.Time
 	// refreshes observe how long the states take.
 	refreshes []prometheus.Observer
@@ -101,6 +105,8 @@ type Publisher struct {
 	// changes tells when a workspace last changed, for as long as a report that
 	// was under way then may still arrive.
 	changes map[uuid.UUID]time.Time
+	// off tells the same of agents whose lifecycle has ended.
+	off map[agentKey]time.Time
 	// elsewhere are the agents whose newest session another server holds, as far as
 	// is known. Their reports are that server's to show.
 	elsewhere map[agentKey]struct{}
@@ -133,11 +139,14 @@ func New(o Options) (*Publisher, error) {
 	if o.HeartbeatTimeout <= 0 {
 		o.HeartbeatTimeout = 30 * time.Second
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	o.Limits = o.Limits.withDefaults()
 	o.HeartbeatTimeout = max(o.HeartbeatTimeout, minHeartbeatTimeout)
 	p := &Publisher{
 		o: o, log: o.Log, changed: make(chan struct{}, 1), started: time.Now(),
-		agents: newAgents(), changes: make(map[uuid.UUID]time.Time), began: make(map[agentKey]struct{}), rejected: make(map[string]uint64),
+		agents: newAgents(), changes: make(map[uuid.UUID]time.Time), off: make(map[agentKey]time.Time), began: make(map[agentKey]struct{}), rejected: make(map[string]uint64),
 	}
 	for _, reason := range reasons() {
 		p.rejected[reason] = 0
@@ -154,7 +163,7 @@ func New(o Options) (*Publisher, error) {
 func (p *Publisher) Rebuild(ctx context.Context) error {
 	names := make(map[agentKey]exposition.Names)
 	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
-		if !ended(s.State.Lifecycle) && !p.isElsewhere(s) { // its series ended before the restart
+		if !ended(s.State.Lifecycle) && !p.isElsewhere(s.State) { // its series ended before the restart
 			names[agentKey{s.WorkspaceID, s.AgentName}] = namesOf(s)
 		}
 		return nil
@@ -162,11 +171,10 @@ func (p *Publisher) Rebuild(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	began := time.Now()
 	err = p.o.Ledger.Load(ctx, func(l ledger.Latest) error {
-		n, known := names[agentKey{l.WorkspaceID, l.AgentName}]
-		if known && now.Before(expiry(l)) {
-			p.put(n, now, l, true)
+		if n, known := names[agentKey{l.WorkspaceID, l.AgentName}]; known {
+			p.putStored(n, began, l)
 		}
 		return nil
 	})
@@ -183,20 +191,64 @@ func namesOf(s catalog.AgentStatus) exposition.Names {
 	return exposition.Names{AgentName: s.AgentName, Username: s.OwnerName, WorkspaceName: s.WorkspaceName, TemplateName: s.Template.Name}
 }
 
+func namesIn(id catalog.Identity) exposition.Names {
+	return exposition.Names{
+		AgentName: id.Agent.Name, Username: id.Owner.Username, WorkspaceName: id.Workspace.Name, TemplateName: id.Workspace.Template.Name,
+	}
+}
+
 // Reported implements agentapi.Publisher.
 func (p *Publisher) Reported(id catalog.Identity, known time.Time, outcome ledger.Outcome) {
-	p.put(exposition.Names{
-		AgentName: id.Agent.Name, Username: id.Owner.Username, WorkspaceName: id.Workspace.Name, TemplateName: id.Workspace.Template.Name,
-	}, known, outcome.Latest, outcome.Newest)
+	// Totals that an older session delivered change what is shown, and neither bring
+	// back nor prolong it.
+	arrived, shown, when := p.now(), true, always
+	if !outcome.Newest {
+		when = ifShown
+		arrived, shown = p.arrivedLast(agentKey{id.Workspace.ID, id.Agent.Name})
+	}
+	if shown {
+		p.put(namesIn(id), known, outcome.Latest, arrived, when)
+	}
 	p.committed.Store(true)
 }
 
-// put shows the latest state of an agent. The identity must have been known
-// after its workspace last changed: what is older shows nothing. Totals that an
-// older session delivered change what is shown, and do not bring back what has
-// ended.
-func (p *Publisher) put(names exposition.Names, known time.Time, l ledger.Latest, newest bool) {
-	fresh, refused := p.build(names, l, time.Now())
+// arrivedLast returns when the newest report of what is shown of an agent came.
+func (p *Publisher) arrivedLast(k agentKey) (at instant, shown bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	e := p.agents.get(k)
+	if e == nil {
+		return 0, false
+	}
+	return e.arrived, true
+}
+
+// putStored shows what the ledger has of an agent, unless it has ended or a report
+// was faster.
+func (p *Publisher) putStored(names exposition.Names, known time.Time, l ledger.Latest) {
+	// The clock may have been changed since. Nothing has yet to arrive.
+	now := p.now()
+	arrived := now - instant(max(0, p.wall().Sub(l.Arrival)))
+	if now < arrived+lifetime(l) {
+		p.put(names, known, l, arrived, ifNotShown)
+	}
+}
+
+// when says when a state is shown: the newest one always, what is not the newest does
+// not bring back what has ended, and what is stored replaces nothing.
+type when uint8
+
+const (
+	always when = iota
+	ifShown
+	ifNotShown
+)
+
+// put shows the latest state of an agent, whose newest report has arrived then. The
+// identity must have been known after its workspace last changed: what is older
+// shows nothing.
+func (p *Publisher) put(names exposition.Names, known time.Time, l ledger.Latest, arrived instant, w when) {
+	fresh, refused := p.build(names, l, arrived)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for reason, n := range refused {
@@ -205,10 +257,13 @@ func (p *Publisher) put(names exposition.Names, known time.Time, l ledger.Latest
 	if at, changed := p.changes[l.WorkspaceID]; changed && !known.After(at) {
 		return
 	}
+	if at, off := p.off[fresh.key]; off && !known.After(at) {
+		return
+	}
 	if _, elsewhere := p.elsewhere[fresh.key]; elsewhere {
 		return
 	}
-	if newest || p.agents.get(fresh.key) != nil {
+	if shown := p.agents.get(fresh.key) != nil; w == always || shown == (w == ifShown) {
 		p.showLocked(fresh)
 	}
 }
@@ -225,18 +280,37 @@ func (p *Publisher) showLocked(fresh *entry) {
 }
 
 // AgentBegan implements agentapi.Publisher: the agent's newest session is here now.
-func (p *Publisher) AgentBegan(workspaceID uuid.UUID, agentName string) {
-	k := agentKey{workspaceID, agentName}
+func (p *Publisher) AgentBegan(ctx context.Context, id catalog.Identity, known time.Time) {
+	k := agentKey{id.Workspace.ID, id.Agent.Name}
 	p.mu.Lock()
 	delete(p.elsewhere, k)
 	p.began[k] = struct{}{}
 	p.mu.Unlock()
 	p.AgentChanged()
+	if p.isElsewhere(id.Agent.State) && !ended(id.Agent.State.Lifecycle) {
+		p.takeOver(ctx, id, known)
+	}
+}
+
+// takeOver shows what another server showed of an agent until its session began here.
+// That one hands it over at once, and the next report may be half a minute away.
+func (p *Publisher) takeOver(ctx context.Context, id catalog.Identity, known time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
+	defer cancel()
+	l, reported, err := p.o.Ledger.LoadOne(ctx, id.Workspace.ID, id.Agent.Name)
+	if err != nil {
+		p.log.Warn("read what another server showed of an agent; its next report is shown",
+			"workspace", id.Workspace.Name, "agent", id.Agent.Name, "err", err)
+		return
+	}
+	if reported {
+		p.putStored(namesIn(id), known, l)
+	}
 }
 
 // isElsewhere says whether another server holds the agent's newest session.
-func (p *Publisher) isElsewhere(s catalog.AgentStatus) bool {
-	return s.State.Replica != "" && s.State.Replica != p.o.Replica
+func (p *Publisher) isElsewhere(s catalog.AgentState) bool {
+	return s.Replica != "" && s.Replica != p.o.Replica
 }
 
 // handOver ends what this server shows of agents that report to another one.
@@ -260,10 +334,13 @@ func (p *Publisher) AgentChanged() {
 	}
 }
 
-// AgentOff implements agentapi.Publisher.
+// AgentOff implements agentapi.Publisher. Nor does a report that is still being stored
+// bring the series back.
 func (p *Publisher) AgentOff(workspaceID uuid.UUID, agentName string) {
+	k := agentKey{workspaceID, agentName}
 	p.mu.Lock()
-	p.agents.remove(agentKey{workspaceID, agentName})
+	p.off[k] = time.Now()
+	p.agents.remove(k)
 	p.mu.Unlock()
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,6 +42,7 @@ type store struct {
 	totals   []*worktallypb.Series
 	err      error
 	reads    int
+	loads    int // of one agent
 }
 
 func (s *store) AgentStatuses(_ context.Context, fn func(catalog.AgentStatus) error) error {
@@ -62,6 +64,17 @@ func (s *store) Load(_ context.Context, fn func(ledger.Latest) error) error {
 		}
 	}
 	return s.err
+}
+
+func (s *store) LoadOne(_ context.Context, workspaceID uuid.UUID, agentName string) (ledger.Latest, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loads++
+	i := slices.IndexFunc(s.latest, func(l ledger.Latest) bool { return l.WorkspaceID == workspaceID && l.AgentName == agentName })
+	if i < 0 || s.err != nil {
+		return ledger.Latest{}, false, s.err
+	}
+	return s.latest[i], true, nil
 }
 
 func (s *store) DeploymentTotals(context.Context) ([]*worktallypb.Series, error) {
@@ -127,7 +140,7 @@ func want(t testing.TB, p *Publisher, values map[string]string) {
 func reported(t testing.TB, p *Publisher) (n int) {
 	t.Helper()
 	for name := range samples(t, p) {
-		if strings.HasPrefix(name, "coderd_agentstats_") || strings.HasPrefix(name, "agent_") {
+		if strings.HasPrefix(name, "coderd_agentstats_") || strings.HasPrefix(name, "agent_") || strings.HasPrefix(name, "worktally_agent_report_") {
 			n++
 		}
 	}
@@ -283,7 +296,7 @@ func TestStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{}
 		ids := map[string]catalog.Identity{}
-		for _, name := range []string{"new", "late", "on", "off", "stale", "before"} {
+		for _, name := range []string{"new", "late", "on", "off", "stale", "before", "back"} {
 			ids[name] = identity(name)
 			s.statuses = append(s.statuses, status(ids[name]))
 		}
@@ -293,7 +306,7 @@ func TestStates(t *testing.T) {
 			st.FirstConnectedAt, st.LastConnectedAt, st.DisconnectedAt = first, last, gone
 		}
 		s.statuses[1].CreatedAt = time.Now().Add(-connectTimeout)
-		set(5, long, time.Now(), time.Time{}) // a heartbeat of the process before
+		set(5, long, time.Now(), time.Now()) // a heartbeat of the process before
 		time.Sleep(time.Second)
 		p := newPublisher(t, s, func(o *Options) {
 			o.Node = func(id uuid.UUID) *tailnetpb.Node {
@@ -319,6 +332,7 @@ func TestStates(t *testing.T) {
 		}
 		set(3, long, now, now)
 		set(4, long, now.Add(-31*time.Second), time.Time{})
+		set(6, long, now.Add(24*time.Hour), now) // the clock was set back, and then it went
 		must(t, p.refreshStates(t.Context()))
 		line := func(ws, lifecycle, status, node string) string {
 			return `coderd_agents_connections{agent_name="main",username="ann",workspace_name="` + ws + `",lifecycle_state="` + lifecycle +
@@ -337,6 +351,7 @@ func TestStates(t *testing.T) {
 			line("off", "created", "disconnected", "unknown"):      "1",
 			line("stale", "created", "disconnected", "unknown"):    "1",
 			line("before", "created", "disconnected", "unknown"):   "1",
+			line("back", "created", "disconnected", "unknown"):     "1",
 			up("on"): "1", up("off"): "0", up("new"): "0",
 			app("web", "healthy"): "2", app("web", "unhealthy"): "1", app(`o\"dd\\`, "disabled"): "1",
 		})

@@ -2,7 +2,6 @@ package republish
 
 import (
 	"errors"
-	"time"
 
 	"github.com/worktally/worktally/exposition"
 	"github.com/worktally/worktally/internal/appname"
@@ -64,9 +63,9 @@ type report struct {
 }
 
 // build returns the entry of an agent and how many of its series are not shown,
-// by reason.
-func (p *Publisher) build(names exposition.Names, l ledger.Latest, now time.Time) (*entry, map[string]uint64) {
-	e := &entry{key: agentKey{l.WorkspaceID, l.AgentName}, expires: p.instant(expiry(l)), windows: p.windows(l.Recent, p.instant(now))}
+// by reason. Its newest report has arrived then.
+func (p *Publisher) build(names exposition.Names, l ledger.Latest, arrived instant) (*entry, map[string]uint64) {
+	e := &entry{key: agentKey{l.WorkspaceID, l.AgentName}, arrived: arrived, expires: arrived + lifetime(l), windows: p.windows(l, arrived)}
 	r := &report{p: p, refused: make(map[string]uint64)}
 	totals := r.fitting(l.Totals, exposition.Counter)
 	gauges := r.fitting(l.Gauges.GetSeries(), exposition.Gauge)
@@ -77,6 +76,7 @@ func (p *Publisher) build(names exposition.Names, l ledger.Latest, now time.Time
 	rx, tx := sums(e.windows)
 	r.add(rxBytes, rx)
 	r.add(txBytes, tx)
+	r.add("worktally_agent_report_windows_missing", float64(l.MissingWindows))
 	histograms, broken := wholeHistograms(table, totals)
 	r.refused[rejectedHistogram] += broken
 	// Families of ours come first, for if there are too many series the last ones

@@ -24,6 +24,11 @@ const (
 	refreshShare = 4
 	// changeMemory is longer than a report can be under way.
 	changeMemory = 5 * time.Minute
+	// readTimeout bounds one reading of the database: its host may be gone without
+	// a word, and the next reading finds another one.
+	readTimeout = 30 * time.Second
+	// takeOverTimeout is shorter: a session waits for that reading.
+	takeOverTimeout = 3 * time.Second
 	// connectTimeout is how long an agent may take to connect for the first time.
 	connectTimeout = 2 * time.Minute
 )
@@ -79,10 +84,12 @@ func (p *Publisher) refreshAndPause(ctx context.Context) error {
 // untilNextState is how long the states stay as they are, if nobody says
 // otherwise.
 func (p *Publisher) untilNextState() time.Duration {
-	return min(refreshAtLeast, max(0, time.Until(p.nextState)))
+	return min(refreshAtLeast, max(0, p.nextState.Sub(p.wall())))
 }
 
 func (p *Publisher) refreshDeployment(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	totals, err := p.o.Ledger.DeploymentTotals(ctx)
 	if err != nil {
 		return err
@@ -96,6 +103,7 @@ func (p *Publisher) forget(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	maps.DeleteFunc(p.changes, func(_ uuid.UUID, at time.Time) bool { return now.Sub(at) > changeMemory })
+	maps.DeleteFunc(p.off, func(_ agentKey, at time.Time) bool { return now.Sub(at) > changeMemory })
 }
 
 // up is one workspace's series of coderd_agents_up.
@@ -105,10 +113,12 @@ type up struct {
 }
 
 func (p *Publisher) refreshStates(ctx context.Context) error {
-	now := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	began, now := time.Now(), p.wall()
 	defer func() {
 		for _, o := range p.refreshes {
-			o.Observe(time.Since(now).Seconds())
+			o.Observe(time.Since(began).Seconds())
 		}
 	}()
 	var rows []*exposition.Row
@@ -124,7 +134,7 @@ func (p *Publisher) refreshStates(ctx context.Context) error {
 	broken, refused := make(map[uuid.UUID]*tailnetpb.Node), uint64(0)
 	nodes := nodes{p, make(map[uuid.UUID]string)}
 	err := p.o.Catalog.AgentStatuses(ctx, func(s catalog.AgentStatus) error {
-		if p.isElsewhere(s) {
+		if p.isElsewhere(s.State) {
 			elsewhere[agentKey{s.WorkspaceID, s.AgentName}] = struct{}{}
 		}
 		status, until := p.status(s, now)
@@ -179,8 +189,8 @@ func orUnknown(s string) string {
 }
 
 // status judges a connection by its last heartbeat, at one instant for all, and
-// says when the verdict is another one. A heartbeat from before this process says
-// nothing: the connection ended with the process that had it.
+// says when the verdict is another one. That a session has ended is known whatever
+// the clocks say.
 func (p *Publisher) status(a catalog.AgentStatus, now time.Time) (status string, until time.Time) {
 	s := a.State
 	timeout, silent := a.CreatedAt.Add(connectTimeout), s.LastConnectedAt.Add(p.silence())
@@ -189,8 +199,7 @@ func (p *Publisher) status(a catalog.AgentStatus, now time.Time) (status string,
 		return "timeout", far
 	case s.FirstConnectedAt.IsZero():
 		return "connecting", timeout.Add(time.Nanosecond)
-	case !p.isElsewhere(a) && s.LastConnectedAt.Before(p.started), now.After(silent),
-		!s.DisconnectedAt.IsZero() && !s.DisconnectedAt.Before(s.LastConnectedAt):
+	case !s.DisconnectedAt.IsZero(), now.After(silent):
 		return "disconnected", far
 	}
 	return "connected", silent.Add(time.Nanosecond)

@@ -37,6 +37,9 @@ type Options struct {
 	Ledger  Ledger            // required
 	Table   *exposition.Table // required
 	Log     *slog.Logger      // nil discards
+	Now     func() time.Time  // the wall clock, which stored times are compared with; nil means time.Now
+	// Tell tells others of a change; there may have been more. Nil: there are none.
+	Tell func(context.Context)
 	// Registerer receives the metrics about the work itself. Nil keeps them private.
 	Registerer prometheus.Registerer
 }
@@ -46,13 +49,15 @@ type Rollup struct {
 	o       Options
 	log     *slog.Logger
 	metrics *metrics
-	changed chan struct{} // holds one signal: the builds are stale
+	// changed and stale hold one signal each: the builds are to be made anew, and after
+	// changed others are to be told.
+	changed, stale chan struct{}
 
 	builds, insights atomic.Pointer[exposition.Row]
 }
 
 const (
-	// refreshAtLeast: other servers change the database too.
+	// refreshAtLeast: states also change by time alone, and others may not be heard.
 	refreshAtLeast = time.Minute
 	// refreshPause and refreshShare bound the load of many changes at once: after a
 	// refresh there is a pause, twice as long as it took if that is more, but so
@@ -73,7 +78,13 @@ func New(o Options) (*Rollup, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Rollup{o: o, log: o.Log, metrics: newMetrics(o.Registerer), changed: make(chan struct{}, 1)}, nil
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Tell == nil {
+		o.Tell = func(context.Context) {}
+	}
+	return &Rollup{o: o, log: o.Log, metrics: newMetrics(o.Registerer), changed: make(chan struct{}, 1), stale: make(chan struct{}, 1)}, nil
 }
 
 // Rows returns the last good rows. It waits for nothing.
@@ -87,10 +98,16 @@ func (r *Rollup) Rows() []*exposition.Row {
 	return rows
 }
 
-// Changed says that builds, jobs, templates or workspaces changed. It does not wait.
-func (r *Rollup) Changed() {
+// Changed says that builds, jobs, templates or workspaces were changed here, which
+// others are told. It does not wait.
+func (r *Rollup) Changed() { signal(r.changed) }
+
+// Stale says that they may have changed, and that nobody need be told. It does not wait.
+func (r *Rollup) Stale() { signal(r.stale) }
+
+func signal(c chan struct{}) {
 	select {
-	case r.changed <- struct{}{}:
+	case c <- struct{}{}:
 	default: // it is known already
 	}
 }
@@ -124,17 +141,20 @@ func (r *Rollup) Run(ctx context.Context) error {
 			r.tidy(ctx)
 			refresh(partBuilds)
 			refresh(partInsights)
+			continue
 		case <-r.changed:
-			began := time.Now()
-			pause := refreshRetry
-			if refresh(partBuilds) {
-				pause = max(refreshPause, refreshShare*time.Since(began))
-			} else {
-				r.Changed() // the change is still to be shown
-			}
-			if retry.Sleep(ctx, pause) != nil {
-				return nil
-			}
+			r.o.Tell(ctx)
+		case <-r.stale:
+		}
+		began := time.Now()
+		pause := refreshRetry
+		if refresh(partBuilds) {
+			pause = max(refreshPause, refreshShare*time.Since(began))
+		} else {
+			r.Stale() // the change is still to be shown
+		}
+		if retry.Sleep(ctx, pause) != nil {
+			return nil
 		}
 	}
 }
@@ -148,7 +168,7 @@ func (r *Rollup) refresh(ctx context.Context, part string) error {
 	if part == partInsights {
 		build, to = r.insightRow, &r.insights
 	}
-	row, err := build(ctx, began)
+	row, err := build(ctx, r.o.Now())
 	r.metrics.refreshed(part, began, err)
 	if err != nil {
 		return err
@@ -161,7 +181,7 @@ func (r *Rollup) refresh(ctx context.Context, part string) error {
 func (r *Rollup) tidy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	if _, err := r.o.Catalog.TidyBuilds(ctx, time.Now()); err != nil && ctx.Err() == nil {
+	if _, err := r.o.Catalog.TidyBuilds(ctx, r.o.Now()); err != nil && ctx.Err() == nil {
 		r.log.Warn("tidy builds", "err", err)
 	}
 }

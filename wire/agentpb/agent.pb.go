@@ -17,7 +17,6 @@ import (
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	emptypb "google.golang.org/protobuf/types/known/emptypb"
-	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -4130,7 +4129,7 @@ type MCPTool struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Description   string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	InputSchema   *structpb.Struct       `protobuf:"bytes,3,opt,name=input_schema,json=inputSchema,proto3" json:"input_schema,omitempty"`
+	InputSchema   *InputSchema           `protobuf:"bytes,3,opt,name=input_schema,json=inputSchema,proto3" json:"input_schema,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4179,11 +4178,49 @@ func (x *MCPTool) GetDescription() string {
 	return ""
 }
 
-func (x *MCPTool) GetInputSchema() *structpb.Struct {
+func (x *MCPTool) GetInputSchema() *InputSchema {
 	if x != nil {
 		return x.InputSchema
 	}
 	return nil
+}
+
+// On the wire a google.protobuf.Struct. Nothing here reads it, its bytes are kept as
+// unknown fields, and the well-known type would bring a JSON codec into the agent.
+type InputSchema struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InputSchema) Reset() {
+	*x = InputSchema{}
+	mi := &file_wire_agentpb_agent_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InputSchema) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InputSchema) ProtoMessage() {}
+
+func (x *InputSchema) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_agentpb_agent_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InputSchema.ProtoReflect.Descriptor instead.
+func (*InputSchema) Descriptor() ([]byte, []int) {
+	return file_wire_agentpb_agent_proto_rawDescGZIP(), []int{54}
 }
 
 type PushContextStateRequest struct {
@@ -4199,7 +4236,7 @@ type PushContextStateRequest struct {
 
 func (x *PushContextStateRequest) Reset() {
 	*x = PushContextStateRequest{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[54]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4211,7 +4248,7 @@ func (x *PushContextStateRequest) String() string {
 func (*PushContextStateRequest) ProtoMessage() {}
 
 func (x *PushContextStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[54]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4224,7 +4261,7 @@ func (x *PushContextStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushContextStateRequest.ProtoReflect.Descriptor instead.
 func (*PushContextStateRequest) Descriptor() ([]byte, []int) {
-	return file_wire_agentpb_agent_proto_rawDescGZIP(), []int{54}
+	return file_wire_agentpb_agent_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *PushContextStateRequest) GetVersion() uint64 {
@@ -4271,7 +4308,7 @@ type PushContextStateResponse struct {
 
 func (x *PushContextStateResponse) Reset() {
 	*x = PushContextStateResponse{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[55]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4283,7 +4320,7 @@ func (x *PushContextStateResponse) String() string {
 func (*PushContextStateResponse) ProtoMessage() {}
 
 func (x *PushContextStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[55]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4296,7 +4333,7 @@ func (x *PushContextStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushContextStateResponse.ProtoReflect.Descriptor instead.
 func (*PushContextStateResponse) Descriptor() ([]byte, []int) {
-	return file_wire_agentpb_agent_proto_rawDescGZIP(), []int{55}
+	return file_wire_agentpb_agent_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PushContextStateResponse) GetAccepted() bool {
@@ -4317,7 +4354,7 @@ type WorkspaceApp_Healthcheck struct {
 
 func (x *WorkspaceApp_Healthcheck) Reset() {
 	*x = WorkspaceApp_Healthcheck{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[56]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4329,7 +4366,7 @@ func (x *WorkspaceApp_Healthcheck) String() string {
 func (*WorkspaceApp_Healthcheck) ProtoMessage() {}
 
 func (x *WorkspaceApp_Healthcheck) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[56]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4378,7 +4415,7 @@ type WorkspaceAgentMetadata_Result struct {
 
 func (x *WorkspaceAgentMetadata_Result) Reset() {
 	*x = WorkspaceAgentMetadata_Result{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[57]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4390,7 +4427,7 @@ func (x *WorkspaceAgentMetadata_Result) String() string {
 func (*WorkspaceAgentMetadata_Result) ProtoMessage() {}
 
 func (x *WorkspaceAgentMetadata_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[57]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4449,7 +4486,7 @@ type WorkspaceAgentMetadata_Description struct {
 
 func (x *WorkspaceAgentMetadata_Description) Reset() {
 	*x = WorkspaceAgentMetadata_Description{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[58]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4461,7 +4498,7 @@ func (x *WorkspaceAgentMetadata_Description) String() string {
 func (*WorkspaceAgentMetadata_Description) ProtoMessage() {}
 
 func (x *WorkspaceAgentMetadata_Description) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[58]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4524,7 +4561,7 @@ type Stats_Metric struct {
 
 func (x *Stats_Metric) Reset() {
 	*x = Stats_Metric{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[61]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4536,7 +4573,7 @@ func (x *Stats_Metric) String() string {
 func (*Stats_Metric) ProtoMessage() {}
 
 func (x *Stats_Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[61]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4590,7 +4627,7 @@ type Stats_Metric_Label struct {
 
 func (x *Stats_Metric_Label) Reset() {
 	*x = Stats_Metric_Label{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[63]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4602,7 +4639,7 @@ func (x *Stats_Metric_Label) String() string {
 func (*Stats_Metric_Label) ProtoMessage() {}
 
 func (x *Stats_Metric_Label) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[63]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4642,7 +4679,7 @@ type BatchUpdateAppHealthRequest_HealthUpdate struct {
 
 func (x *BatchUpdateAppHealthRequest_HealthUpdate) Reset() {
 	*x = BatchUpdateAppHealthRequest_HealthUpdate{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[64]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4654,7 +4691,7 @@ func (x *BatchUpdateAppHealthRequest_HealthUpdate) String() string {
 func (*BatchUpdateAppHealthRequest_HealthUpdate) ProtoMessage() {}
 
 func (x *BatchUpdateAppHealthRequest_HealthUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[64]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4694,7 +4731,7 @@ type GetResourcesMonitoringConfigurationResponse_Config struct {
 
 func (x *GetResourcesMonitoringConfigurationResponse_Config) Reset() {
 	*x = GetResourcesMonitoringConfigurationResponse_Config{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[65]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4706,7 +4743,7 @@ func (x *GetResourcesMonitoringConfigurationResponse_Config) String() string {
 func (*GetResourcesMonitoringConfigurationResponse_Config) ProtoMessage() {}
 
 func (x *GetResourcesMonitoringConfigurationResponse_Config) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[65]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4745,7 +4782,7 @@ type GetResourcesMonitoringConfigurationResponse_Memory struct {
 
 func (x *GetResourcesMonitoringConfigurationResponse_Memory) Reset() {
 	*x = GetResourcesMonitoringConfigurationResponse_Memory{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[66]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4757,7 +4794,7 @@ func (x *GetResourcesMonitoringConfigurationResponse_Memory) String() string {
 func (*GetResourcesMonitoringConfigurationResponse_Memory) ProtoMessage() {}
 
 func (x *GetResourcesMonitoringConfigurationResponse_Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[66]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4790,7 +4827,7 @@ type GetResourcesMonitoringConfigurationResponse_Volume struct {
 
 func (x *GetResourcesMonitoringConfigurationResponse_Volume) Reset() {
 	*x = GetResourcesMonitoringConfigurationResponse_Volume{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[67]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4802,7 +4839,7 @@ func (x *GetResourcesMonitoringConfigurationResponse_Volume) String() string {
 func (*GetResourcesMonitoringConfigurationResponse_Volume) ProtoMessage() {}
 
 func (x *GetResourcesMonitoringConfigurationResponse_Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[67]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4843,7 +4880,7 @@ type PushResourcesMonitoringUsageRequest_Datapoint struct {
 
 func (x *PushResourcesMonitoringUsageRequest_Datapoint) Reset() {
 	*x = PushResourcesMonitoringUsageRequest_Datapoint{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[68]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4855,7 +4892,7 @@ func (x *PushResourcesMonitoringUsageRequest_Datapoint) String() string {
 func (*PushResourcesMonitoringUsageRequest_Datapoint) ProtoMessage() {}
 
 func (x *PushResourcesMonitoringUsageRequest_Datapoint) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[68]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4902,7 +4939,7 @@ type PushResourcesMonitoringUsageRequest_Datapoint_MemoryUsage struct {
 
 func (x *PushResourcesMonitoringUsageRequest_Datapoint_MemoryUsage) Reset() {
 	*x = PushResourcesMonitoringUsageRequest_Datapoint_MemoryUsage{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[69]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4914,7 +4951,7 @@ func (x *PushResourcesMonitoringUsageRequest_Datapoint_MemoryUsage) String() str
 func (*PushResourcesMonitoringUsageRequest_Datapoint_MemoryUsage) ProtoMessage() {}
 
 func (x *PushResourcesMonitoringUsageRequest_Datapoint_MemoryUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[69]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4955,7 +4992,7 @@ type PushResourcesMonitoringUsageRequest_Datapoint_VolumeUsage struct {
 
 func (x *PushResourcesMonitoringUsageRequest_Datapoint_VolumeUsage) Reset() {
 	*x = PushResourcesMonitoringUsageRequest_Datapoint_VolumeUsage{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[70]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4967,7 +5004,7 @@ func (x *PushResourcesMonitoringUsageRequest_Datapoint_VolumeUsage) String() str
 func (*PushResourcesMonitoringUsageRequest_Datapoint_VolumeUsage) ProtoMessage() {}
 
 func (x *PushResourcesMonitoringUsageRequest_Datapoint_VolumeUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[70]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5025,7 +5062,7 @@ type CreateSubAgentRequest_App struct {
 
 func (x *CreateSubAgentRequest_App) Reset() {
 	*x = CreateSubAgentRequest_App{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[71]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5037,7 +5074,7 @@ func (x *CreateSubAgentRequest_App) String() string {
 func (*CreateSubAgentRequest_App) ProtoMessage() {}
 
 func (x *CreateSubAgentRequest_App) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[71]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5155,7 +5192,7 @@ type CreateSubAgentRequest_App_Healthcheck struct {
 
 func (x *CreateSubAgentRequest_App_Healthcheck) Reset() {
 	*x = CreateSubAgentRequest_App_Healthcheck{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[72]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5167,7 +5204,7 @@ func (x *CreateSubAgentRequest_App_Healthcheck) String() string {
 func (*CreateSubAgentRequest_App_Healthcheck) ProtoMessage() {}
 
 func (x *CreateSubAgentRequest_App_Healthcheck) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[72]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5215,7 +5252,7 @@ type CreateSubAgentResponse_AppCreationError struct {
 
 func (x *CreateSubAgentResponse_AppCreationError) Reset() {
 	*x = CreateSubAgentResponse_AppCreationError{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[73]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5227,7 +5264,7 @@ func (x *CreateSubAgentResponse_AppCreationError) String() string {
 func (*CreateSubAgentResponse_AppCreationError) ProtoMessage() {}
 
 func (x *CreateSubAgentResponse_AppCreationError) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[73]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5275,7 +5312,7 @@ type BoundaryLog_HttpRequest struct {
 
 func (x *BoundaryLog_HttpRequest) Reset() {
 	*x = BoundaryLog_HttpRequest{}
-	mi := &file_wire_agentpb_agent_proto_msgTypes[74]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5287,7 +5324,7 @@ func (x *BoundaryLog_HttpRequest) String() string {
 func (*BoundaryLog_HttpRequest) ProtoMessage() {}
 
 func (x *BoundaryLog_HttpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_agentpb_agent_proto_msgTypes[74]
+	mi := &file_wire_agentpb_agent_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5328,7 +5365,7 @@ var File_wire_agentpb_agent_proto protoreflect.FileDescriptor
 
 const file_wire_agentpb_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x18wire/agentpb/agent.proto\x12\x0ecoder.agent.v2\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cwire/tailnetpb/tailnet.proto\x1a\x1dwire/worktallypb/report.proto\"\xa6\x06\n" +
+	"\x18wire/agentpb/agent.proto\x12\x0ecoder.agent.v2\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cwire/tailnetpb/tailnet.proto\x1a\x1dwire/worktallypb/report.proto\"\xa6\x06\n" +
 	"\fWorkspaceApp\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x1a\n" +
@@ -5771,11 +5808,12 @@ const file_wire_agentpb_agent_proto_rawDesc = "" +
 	"\vserver_name\x18\x01 \x01(\tR\n" +
 	"serverName\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12-\n" +
-	"\x05tools\x18\x03 \x03(\v2\x17.coder.agent.v2.MCPToolR\x05tools\"{\n" +
+	"\x05tools\x18\x03 \x03(\v2\x17.coder.agent.v2.MCPToolR\x05tools\"\x7f\n" +
 	"\aMCPTool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
-	"\vdescription\x18\x02 \x01(\tR\vdescription\x12:\n" +
-	"\finput_schema\x18\x03 \x01(\v2\x17.google.protobuf.StructR\vinputSchema\"\xe0\x01\n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12>\n" +
+	"\finput_schema\x18\x03 \x01(\v2\x1b.coder.agent.v2.InputSchemaR\vinputSchema\"\r\n" +
+	"\vInputSchema\"\xe0\x01\n" +
 	"\x17PushContextStateRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12%\n" +
 	"\x0eaggregate_hash\x18\x02 \x01(\fR\raggregateHash\x12=\n" +
@@ -5824,7 +5862,7 @@ func file_wire_agentpb_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_agentpb_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 16)
-var file_wire_agentpb_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_wire_agentpb_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_wire_agentpb_agent_proto_goTypes = []any{
 	(AppHealth)(0),                                      // 0: coder.agent.v2.AppHealth
 	(WorkspaceApp_SharingLevel)(0),                      // 1: coder.agent.v2.WorkspaceApp.SharingLevel
@@ -5896,92 +5934,92 @@ var file_wire_agentpb_agent_proto_goTypes = []any{
 	(*MCPConfigBody)(nil),                               // 67: coder.agent.v2.MCPConfigBody
 	(*MCPServerBody)(nil),                               // 68: coder.agent.v2.MCPServerBody
 	(*MCPTool)(nil),                                     // 69: coder.agent.v2.MCPTool
-	(*PushContextStateRequest)(nil),                     // 70: coder.agent.v2.PushContextStateRequest
-	(*PushContextStateResponse)(nil),                    // 71: coder.agent.v2.PushContextStateResponse
-	(*WorkspaceApp_Healthcheck)(nil),                    // 72: coder.agent.v2.WorkspaceApp.Healthcheck
-	(*WorkspaceAgentMetadata_Result)(nil),               // 73: coder.agent.v2.WorkspaceAgentMetadata.Result
-	(*WorkspaceAgentMetadata_Description)(nil),          // 74: coder.agent.v2.WorkspaceAgentMetadata.Description
-	nil,                        // 75: coder.agent.v2.Manifest.EnvironmentVariablesEntry
-	nil,                        // 76: coder.agent.v2.Stats.ConnectionsByProtoEntry
-	(*Stats_Metric)(nil),       // 77: coder.agent.v2.Stats.Metric
-	nil,                        // 78: coder.agent.v2.Stats.SessionCountsEntry
-	(*Stats_Metric_Label)(nil), // 79: coder.agent.v2.Stats.Metric.Label
-	(*BatchUpdateAppHealthRequest_HealthUpdate)(nil),                  // 80: coder.agent.v2.BatchUpdateAppHealthRequest.HealthUpdate
-	(*GetResourcesMonitoringConfigurationResponse_Config)(nil),        // 81: coder.agent.v2.GetResourcesMonitoringConfigurationResponse.Config
-	(*GetResourcesMonitoringConfigurationResponse_Memory)(nil),        // 82: coder.agent.v2.GetResourcesMonitoringConfigurationResponse.Memory
-	(*GetResourcesMonitoringConfigurationResponse_Volume)(nil),        // 83: coder.agent.v2.GetResourcesMonitoringConfigurationResponse.Volume
-	(*PushResourcesMonitoringUsageRequest_Datapoint)(nil),             // 84: coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint
-	(*PushResourcesMonitoringUsageRequest_Datapoint_MemoryUsage)(nil), // 85: coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.MemoryUsage
-	(*PushResourcesMonitoringUsageRequest_Datapoint_VolumeUsage)(nil), // 86: coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.VolumeUsage
-	(*CreateSubAgentRequest_App)(nil),                                 // 87: coder.agent.v2.CreateSubAgentRequest.App
-	(*CreateSubAgentRequest_App_Healthcheck)(nil),                     // 88: coder.agent.v2.CreateSubAgentRequest.App.Healthcheck
-	(*CreateSubAgentResponse_AppCreationError)(nil),                   // 89: coder.agent.v2.CreateSubAgentResponse.AppCreationError
-	(*BoundaryLog_HttpRequest)(nil),                                   // 90: coder.agent.v2.BoundaryLog.HttpRequest
-	(*durationpb.Duration)(nil),                                       // 91: google.protobuf.Duration
-	(*tailnetpb.DERPMap)(nil),                                         // 92: coder.tailnet.v2.DERPMap
-	(*worktallypb.ManifestExtension)(nil),                             // 93: worktally.v1.ManifestExtension
-	(*worktallypb.ReportRequest)(nil),                                 // 94: worktally.v1.ReportRequest
-	(*worktallypb.ReportResponse)(nil),                                // 95: worktally.v1.ReportResponse
-	(*timestamppb.Timestamp)(nil),                                     // 96: google.protobuf.Timestamp
-	(*worktallypb.StartupExtension)(nil),                              // 97: worktally.v1.StartupExtension
-	(*structpb.Struct)(nil),                                           // 98: google.protobuf.Struct
+	(*InputSchema)(nil),                                 // 70: coder.agent.v2.InputSchema
+	(*PushContextStateRequest)(nil),                     // 71: coder.agent.v2.PushContextStateRequest
+	(*PushContextStateResponse)(nil),                    // 72: coder.agent.v2.PushContextStateResponse
+	(*WorkspaceApp_Healthcheck)(nil),                    // 73: coder.agent.v2.WorkspaceApp.Healthcheck
+	(*WorkspaceAgentMetadata_Result)(nil),               // 74: coder.agent.v2.WorkspaceAgentMetadata.Result
+	(*WorkspaceAgentMetadata_Description)(nil),          // 75: coder.agent.v2.WorkspaceAgentMetadata.Description
+	nil,                        // 76: coder.agent.v2.Manifest.EnvironmentVariablesEntry
+	nil,                        // 77: coder.agent.v2.Stats.ConnectionsByProtoEntry
+	(*Stats_Metric)(nil),       // 78: coder.agent.v2.Stats.Metric
+	nil,                        // 79: coder.agent.v2.Stats.SessionCountsEntry
+	(*Stats_Metric_Label)(nil), // 80: coder.agent.v2.Stats.Metric.Label
+	(*BatchUpdateAppHealthRequest_HealthUpdate)(nil),                  // 81: coder.agent.v2.BatchUpdateAppHealthRequest.HealthUpdate
+	(*GetResourcesMonitoringConfigurationResponse_Config)(nil),        // 82: coder.agent.v2.GetResourcesMonitoringConfigurationResponse.Config
+	(*GetResourcesMonitoringConfigurationResponse_Memory)(nil),        // 83: coder.agent.v2.GetResourcesMonitoringConfigurationResponse.Memory
+	(*GetResourcesMonitoringConfigurationResponse_Volume)(nil),        // 84: coder.agent.v2.GetResourcesMonitoringConfigurationResponse.Volume
+	(*PushResourcesMonitoringUsageRequest_Datapoint)(nil),             // 85: coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint
+	(*PushResourcesMonitoringUsageRequest_Datapoint_MemoryUsage)(nil), // 86: coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.MemoryUsage
+	(*PushResourcesMonitoringUsageRequest_Datapoint_VolumeUsage)(nil), // 87: coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.VolumeUsage
+	(*CreateSubAgentRequest_App)(nil),                                 // 88: coder.agent.v2.CreateSubAgentRequest.App
+	(*CreateSubAgentRequest_App_Healthcheck)(nil),                     // 89: coder.agent.v2.CreateSubAgentRequest.App.Healthcheck
+	(*CreateSubAgentResponse_AppCreationError)(nil),                   // 90: coder.agent.v2.CreateSubAgentResponse.AppCreationError
+	(*BoundaryLog_HttpRequest)(nil),                                   // 91: coder.agent.v2.BoundaryLog.HttpRequest
+	(*durationpb.Duration)(nil),                                       // 92: google.protobuf.Duration
+	(*tailnetpb.DERPMap)(nil),                                         // 93: coder.tailnet.v2.DERPMap
+	(*worktallypb.ManifestExtension)(nil),                             // 94: worktally.v1.ManifestExtension
+	(*worktallypb.ReportRequest)(nil),                                 // 95: worktally.v1.ReportRequest
+	(*worktallypb.ReportResponse)(nil),                                // 96: worktally.v1.ReportResponse
+	(*timestamppb.Timestamp)(nil),                                     // 97: google.protobuf.Timestamp
+	(*worktallypb.StartupExtension)(nil),                              // 98: worktally.v1.StartupExtension
 	(*emptypb.Empty)(nil),                                             // 99: google.protobuf.Empty
 }
 var file_wire_agentpb_agent_proto_depIdxs = []int32{
 	1,  // 0: coder.agent.v2.WorkspaceApp.sharing_level:type_name -> coder.agent.v2.WorkspaceApp.SharingLevel
-	72, // 1: coder.agent.v2.WorkspaceApp.healthcheck:type_name -> coder.agent.v2.WorkspaceApp.Healthcheck
+	73, // 1: coder.agent.v2.WorkspaceApp.healthcheck:type_name -> coder.agent.v2.WorkspaceApp.Healthcheck
 	2,  // 2: coder.agent.v2.WorkspaceApp.health:type_name -> coder.agent.v2.WorkspaceApp.Health
-	91, // 3: coder.agent.v2.WorkspaceAgentScript.timeout:type_name -> google.protobuf.Duration
-	73, // 4: coder.agent.v2.WorkspaceAgentMetadata.result:type_name -> coder.agent.v2.WorkspaceAgentMetadata.Result
-	74, // 5: coder.agent.v2.WorkspaceAgentMetadata.description:type_name -> coder.agent.v2.WorkspaceAgentMetadata.Description
-	75, // 6: coder.agent.v2.Manifest.environment_variables:type_name -> coder.agent.v2.Manifest.EnvironmentVariablesEntry
-	92, // 7: coder.agent.v2.Manifest.derp_map:type_name -> coder.tailnet.v2.DERPMap
+	92, // 3: coder.agent.v2.WorkspaceAgentScript.timeout:type_name -> google.protobuf.Duration
+	74, // 4: coder.agent.v2.WorkspaceAgentMetadata.result:type_name -> coder.agent.v2.WorkspaceAgentMetadata.Result
+	75, // 5: coder.agent.v2.WorkspaceAgentMetadata.description:type_name -> coder.agent.v2.WorkspaceAgentMetadata.Description
+	76, // 6: coder.agent.v2.Manifest.environment_variables:type_name -> coder.agent.v2.Manifest.EnvironmentVariablesEntry
+	93, // 7: coder.agent.v2.Manifest.derp_map:type_name -> coder.tailnet.v2.DERPMap
 	17, // 8: coder.agent.v2.Manifest.scripts:type_name -> coder.agent.v2.WorkspaceAgentScript
 	16, // 9: coder.agent.v2.Manifest.apps:type_name -> coder.agent.v2.WorkspaceApp
-	74, // 10: coder.agent.v2.Manifest.metadata:type_name -> coder.agent.v2.WorkspaceAgentMetadata.Description
+	75, // 10: coder.agent.v2.Manifest.metadata:type_name -> coder.agent.v2.WorkspaceAgentMetadata.Description
 	21, // 11: coder.agent.v2.Manifest.devcontainers:type_name -> coder.agent.v2.WorkspaceAgentDevcontainer
 	20, // 12: coder.agent.v2.Manifest.secrets:type_name -> coder.agent.v2.WorkspaceSecret
-	93, // 13: coder.agent.v2.Manifest.worktally:type_name -> worktally.v1.ManifestExtension
-	76, // 14: coder.agent.v2.Stats.connections_by_proto:type_name -> coder.agent.v2.Stats.ConnectionsByProtoEntry
-	77, // 15: coder.agent.v2.Stats.metrics:type_name -> coder.agent.v2.Stats.Metric
-	78, // 16: coder.agent.v2.Stats.session_counts:type_name -> coder.agent.v2.Stats.SessionCountsEntry
+	94, // 13: coder.agent.v2.Manifest.worktally:type_name -> worktally.v1.ManifestExtension
+	77, // 14: coder.agent.v2.Stats.connections_by_proto:type_name -> coder.agent.v2.Stats.ConnectionsByProtoEntry
+	78, // 15: coder.agent.v2.Stats.metrics:type_name -> coder.agent.v2.Stats.Metric
+	79, // 16: coder.agent.v2.Stats.session_counts:type_name -> coder.agent.v2.Stats.SessionCountsEntry
 	25, // 17: coder.agent.v2.UpdateStatsRequest.stats:type_name -> coder.agent.v2.Stats
-	94, // 18: coder.agent.v2.UpdateStatsRequest.worktally:type_name -> worktally.v1.ReportRequest
-	91, // 19: coder.agent.v2.UpdateStatsResponse.report_interval:type_name -> google.protobuf.Duration
-	95, // 20: coder.agent.v2.UpdateStatsResponse.worktally:type_name -> worktally.v1.ReportResponse
+	95, // 18: coder.agent.v2.UpdateStatsRequest.worktally:type_name -> worktally.v1.ReportRequest
+	92, // 19: coder.agent.v2.UpdateStatsResponse.report_interval:type_name -> google.protobuf.Duration
+	96, // 20: coder.agent.v2.UpdateStatsResponse.worktally:type_name -> worktally.v1.ReportResponse
 	4,  // 21: coder.agent.v2.Lifecycle.state:type_name -> coder.agent.v2.Lifecycle.State
-	96, // 22: coder.agent.v2.Lifecycle.changed_at:type_name -> google.protobuf.Timestamp
+	97, // 22: coder.agent.v2.Lifecycle.changed_at:type_name -> google.protobuf.Timestamp
 	28, // 23: coder.agent.v2.UpdateLifecycleRequest.lifecycle:type_name -> coder.agent.v2.Lifecycle
-	80, // 24: coder.agent.v2.BatchUpdateAppHealthRequest.updates:type_name -> coder.agent.v2.BatchUpdateAppHealthRequest.HealthUpdate
+	81, // 24: coder.agent.v2.BatchUpdateAppHealthRequest.updates:type_name -> coder.agent.v2.BatchUpdateAppHealthRequest.HealthUpdate
 	5,  // 25: coder.agent.v2.Startup.subsystems:type_name -> coder.agent.v2.Startup.Subsystem
-	97, // 26: coder.agent.v2.Startup.worktally:type_name -> worktally.v1.StartupExtension
+	98, // 26: coder.agent.v2.Startup.worktally:type_name -> worktally.v1.StartupExtension
 	32, // 27: coder.agent.v2.UpdateStartupRequest.startup:type_name -> coder.agent.v2.Startup
-	73, // 28: coder.agent.v2.Metadata.result:type_name -> coder.agent.v2.WorkspaceAgentMetadata.Result
+	74, // 28: coder.agent.v2.Metadata.result:type_name -> coder.agent.v2.WorkspaceAgentMetadata.Result
 	34, // 29: coder.agent.v2.BatchUpdateMetadataRequest.metadata:type_name -> coder.agent.v2.Metadata
-	96, // 30: coder.agent.v2.Log.created_at:type_name -> google.protobuf.Timestamp
+	97, // 30: coder.agent.v2.Log.created_at:type_name -> google.protobuf.Timestamp
 	6,  // 31: coder.agent.v2.Log.level:type_name -> coder.agent.v2.Log.Level
 	37, // 32: coder.agent.v2.BatchCreateLogsRequest.logs:type_name -> coder.agent.v2.Log
 	42, // 33: coder.agent.v2.GetAnnouncementBannersResponse.announcement_banners:type_name -> coder.agent.v2.BannerConfig
 	45, // 34: coder.agent.v2.WorkspaceAgentScriptCompletedRequest.timing:type_name -> coder.agent.v2.Timing
-	96, // 35: coder.agent.v2.Timing.start:type_name -> google.protobuf.Timestamp
-	96, // 36: coder.agent.v2.Timing.end:type_name -> google.protobuf.Timestamp
+	97, // 35: coder.agent.v2.Timing.start:type_name -> google.protobuf.Timestamp
+	97, // 36: coder.agent.v2.Timing.end:type_name -> google.protobuf.Timestamp
 	7,  // 37: coder.agent.v2.Timing.stage:type_name -> coder.agent.v2.Timing.Stage
 	8,  // 38: coder.agent.v2.Timing.status:type_name -> coder.agent.v2.Timing.Status
-	81, // 39: coder.agent.v2.GetResourcesMonitoringConfigurationResponse.config:type_name -> coder.agent.v2.GetResourcesMonitoringConfigurationResponse.Config
-	82, // 40: coder.agent.v2.GetResourcesMonitoringConfigurationResponse.memory:type_name -> coder.agent.v2.GetResourcesMonitoringConfigurationResponse.Memory
-	83, // 41: coder.agent.v2.GetResourcesMonitoringConfigurationResponse.volumes:type_name -> coder.agent.v2.GetResourcesMonitoringConfigurationResponse.Volume
-	84, // 42: coder.agent.v2.PushResourcesMonitoringUsageRequest.datapoints:type_name -> coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint
+	82, // 39: coder.agent.v2.GetResourcesMonitoringConfigurationResponse.config:type_name -> coder.agent.v2.GetResourcesMonitoringConfigurationResponse.Config
+	83, // 40: coder.agent.v2.GetResourcesMonitoringConfigurationResponse.memory:type_name -> coder.agent.v2.GetResourcesMonitoringConfigurationResponse.Memory
+	84, // 41: coder.agent.v2.GetResourcesMonitoringConfigurationResponse.volumes:type_name -> coder.agent.v2.GetResourcesMonitoringConfigurationResponse.Volume
+	85, // 42: coder.agent.v2.PushResourcesMonitoringUsageRequest.datapoints:type_name -> coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint
 	9,  // 43: coder.agent.v2.Connection.action:type_name -> coder.agent.v2.Connection.Action
 	10, // 44: coder.agent.v2.Connection.type:type_name -> coder.agent.v2.Connection.Type
-	96, // 45: coder.agent.v2.Connection.timestamp:type_name -> google.protobuf.Timestamp
+	97, // 45: coder.agent.v2.Connection.timestamp:type_name -> google.protobuf.Timestamp
 	50, // 46: coder.agent.v2.ReportConnectionRequest.connection:type_name -> coder.agent.v2.Connection
-	87, // 47: coder.agent.v2.CreateSubAgentRequest.apps:type_name -> coder.agent.v2.CreateSubAgentRequest.App
+	88, // 47: coder.agent.v2.CreateSubAgentRequest.apps:type_name -> coder.agent.v2.CreateSubAgentRequest.App
 	11, // 48: coder.agent.v2.CreateSubAgentRequest.display_apps:type_name -> coder.agent.v2.CreateSubAgentRequest.DisplayApp
 	52, // 49: coder.agent.v2.CreateSubAgentResponse.agent:type_name -> coder.agent.v2.SubAgent
-	89, // 50: coder.agent.v2.CreateSubAgentResponse.app_creation_errors:type_name -> coder.agent.v2.CreateSubAgentResponse.AppCreationError
+	90, // 50: coder.agent.v2.CreateSubAgentResponse.app_creation_errors:type_name -> coder.agent.v2.CreateSubAgentResponse.AppCreationError
 	52, // 51: coder.agent.v2.ListSubAgentsResponse.agents:type_name -> coder.agent.v2.SubAgent
-	96, // 52: coder.agent.v2.BoundaryLog.time:type_name -> google.protobuf.Timestamp
-	90, // 53: coder.agent.v2.BoundaryLog.http_request:type_name -> coder.agent.v2.BoundaryLog.HttpRequest
+	97, // 52: coder.agent.v2.BoundaryLog.time:type_name -> google.protobuf.Timestamp
+	91, // 53: coder.agent.v2.BoundaryLog.http_request:type_name -> coder.agent.v2.BoundaryLog.HttpRequest
 	59, // 54: coder.agent.v2.ReportBoundaryLogsRequest.logs:type_name -> coder.agent.v2.BoundaryLog
 	14, // 55: coder.agent.v2.UpdateAppStatusRequest.state:type_name -> coder.agent.v2.UpdateAppStatusRequest.AppStatusState
 	15, // 56: coder.agent.v2.ContextResource.status:type_name -> coder.agent.v2.ContextResource.Status
@@ -5990,19 +6028,19 @@ var file_wire_agentpb_agent_proto_depIdxs = []int32{
 	67, // 59: coder.agent.v2.ContextResource.mcp_config:type_name -> coder.agent.v2.MCPConfigBody
 	68, // 60: coder.agent.v2.ContextResource.mcp_server:type_name -> coder.agent.v2.MCPServerBody
 	69, // 61: coder.agent.v2.MCPServerBody.tools:type_name -> coder.agent.v2.MCPTool
-	98, // 62: coder.agent.v2.MCPTool.input_schema:type_name -> google.protobuf.Struct
+	70, // 62: coder.agent.v2.MCPTool.input_schema:type_name -> coder.agent.v2.InputSchema
 	64, // 63: coder.agent.v2.PushContextStateRequest.resources:type_name -> coder.agent.v2.ContextResource
-	91, // 64: coder.agent.v2.WorkspaceApp.Healthcheck.interval:type_name -> google.protobuf.Duration
-	96, // 65: coder.agent.v2.WorkspaceAgentMetadata.Result.collected_at:type_name -> google.protobuf.Timestamp
-	91, // 66: coder.agent.v2.WorkspaceAgentMetadata.Description.interval:type_name -> google.protobuf.Duration
-	91, // 67: coder.agent.v2.WorkspaceAgentMetadata.Description.timeout:type_name -> google.protobuf.Duration
+	92, // 64: coder.agent.v2.WorkspaceApp.Healthcheck.interval:type_name -> google.protobuf.Duration
+	97, // 65: coder.agent.v2.WorkspaceAgentMetadata.Result.collected_at:type_name -> google.protobuf.Timestamp
+	92, // 66: coder.agent.v2.WorkspaceAgentMetadata.Description.interval:type_name -> google.protobuf.Duration
+	92, // 67: coder.agent.v2.WorkspaceAgentMetadata.Description.timeout:type_name -> google.protobuf.Duration
 	3,  // 68: coder.agent.v2.Stats.Metric.type:type_name -> coder.agent.v2.Stats.Metric.Type
-	79, // 69: coder.agent.v2.Stats.Metric.labels:type_name -> coder.agent.v2.Stats.Metric.Label
+	80, // 69: coder.agent.v2.Stats.Metric.labels:type_name -> coder.agent.v2.Stats.Metric.Label
 	0,  // 70: coder.agent.v2.BatchUpdateAppHealthRequest.HealthUpdate.health:type_name -> coder.agent.v2.AppHealth
-	96, // 71: coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.collected_at:type_name -> google.protobuf.Timestamp
-	85, // 72: coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.memory:type_name -> coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.MemoryUsage
-	86, // 73: coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.volumes:type_name -> coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.VolumeUsage
-	88, // 74: coder.agent.v2.CreateSubAgentRequest.App.healthcheck:type_name -> coder.agent.v2.CreateSubAgentRequest.App.Healthcheck
+	97, // 71: coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.collected_at:type_name -> google.protobuf.Timestamp
+	86, // 72: coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.memory:type_name -> coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.MemoryUsage
+	87, // 73: coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.volumes:type_name -> coder.agent.v2.PushResourcesMonitoringUsageRequest.Datapoint.VolumeUsage
+	89, // 74: coder.agent.v2.CreateSubAgentRequest.App.healthcheck:type_name -> coder.agent.v2.CreateSubAgentRequest.App.Healthcheck
 	12, // 75: coder.agent.v2.CreateSubAgentRequest.App.open_in:type_name -> coder.agent.v2.CreateSubAgentRequest.App.OpenIn
 	13, // 76: coder.agent.v2.CreateSubAgentRequest.App.share:type_name -> coder.agent.v2.CreateSubAgentRequest.App.SharingLevel
 	22, // 77: coder.agent.v2.Agent.GetManifest:input_type -> coder.agent.v2.GetManifestRequest
@@ -6023,7 +6061,7 @@ var file_wire_agentpb_agent_proto_depIdxs = []int32{
 	57, // 92: coder.agent.v2.Agent.ListSubAgents:input_type -> coder.agent.v2.ListSubAgentsRequest
 	60, // 93: coder.agent.v2.Agent.ReportBoundaryLogs:input_type -> coder.agent.v2.ReportBoundaryLogsRequest
 	62, // 94: coder.agent.v2.Agent.UpdateAppStatus:input_type -> coder.agent.v2.UpdateAppStatusRequest
-	70, // 95: coder.agent.v2.Agent.PushContextState:input_type -> coder.agent.v2.PushContextStateRequest
+	71, // 95: coder.agent.v2.Agent.PushContextState:input_type -> coder.agent.v2.PushContextStateRequest
 	19, // 96: coder.agent.v2.Agent.GetManifest:output_type -> coder.agent.v2.Manifest
 	23, // 97: coder.agent.v2.Agent.GetServiceBanner:output_type -> coder.agent.v2.ServiceBanner
 	27, // 98: coder.agent.v2.Agent.UpdateStats:output_type -> coder.agent.v2.UpdateStatsResponse
@@ -6042,7 +6080,7 @@ var file_wire_agentpb_agent_proto_depIdxs = []int32{
 	58, // 111: coder.agent.v2.Agent.ListSubAgents:output_type -> coder.agent.v2.ListSubAgentsResponse
 	61, // 112: coder.agent.v2.Agent.ReportBoundaryLogs:output_type -> coder.agent.v2.ReportBoundaryLogsResponse
 	63, // 113: coder.agent.v2.Agent.UpdateAppStatus:output_type -> coder.agent.v2.UpdateAppStatusResponse
-	71, // 114: coder.agent.v2.Agent.PushContextState:output_type -> coder.agent.v2.PushContextStateResponse
+	72, // 114: coder.agent.v2.Agent.PushContextState:output_type -> coder.agent.v2.PushContextStateResponse
 	96, // [96:115] is the sub-list for method output_type
 	77, // [77:96] is the sub-list for method input_type
 	77, // [77:77] is the sub-list for extension type_name
@@ -6069,16 +6107,16 @@ func file_wire_agentpb_agent_proto_init() {
 		(*ContextResource_McpConfig)(nil),
 		(*ContextResource_McpServer)(nil),
 	}
-	file_wire_agentpb_agent_proto_msgTypes[68].OneofWrappers = []any{}
-	file_wire_agentpb_agent_proto_msgTypes[71].OneofWrappers = []any{}
-	file_wire_agentpb_agent_proto_msgTypes[73].OneofWrappers = []any{}
+	file_wire_agentpb_agent_proto_msgTypes[69].OneofWrappers = []any{}
+	file_wire_agentpb_agent_proto_msgTypes[72].OneofWrappers = []any{}
+	file_wire_agentpb_agent_proto_msgTypes[74].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_agentpb_agent_proto_rawDesc), len(file_wire_agentpb_agent_proto_rawDesc)),
 			NumEnums:      16,
-			NumMessages:   75,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -7,7 +7,6 @@ package agentpb
 import (
 	context "context"
 	errors "errors"
-	protojson "google.golang.org/protobuf/encoding/protojson"
 	proto "google.golang.org/protobuf/proto"
 	emptypb "google.golang.org/protobuf/types/known/emptypb"
 	drpc "storj.io/drpc"
@@ -26,14 +25,6 @@ func (drpcEncoding_File_wire_agentpb_agent_proto) MarshalAppend(buf []byte, msg 
 
 func (drpcEncoding_File_wire_agentpb_agent_proto) Unmarshal(buf []byte, msg drpc.Message) error {
 	return proto.Unmarshal(buf, msg.(proto.Message))
-}
-
-func (drpcEncoding_File_wire_agentpb_agent_proto) JSONMarshal(msg drpc.Message) ([]byte, error) {
-	return protojson.Marshal(msg.(proto.Message))
-}
-
-func (drpcEncoding_File_wire_agentpb_agent_proto) JSONUnmarshal(buf []byte, msg drpc.Message) error {
-	return protojson.Unmarshal(buf, msg.(proto.Message))
 }
 
 type DRPCAgentClient interface {

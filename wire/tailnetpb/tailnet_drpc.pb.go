@@ -7,7 +7,6 @@ package tailnetpb
 import (
 	context "context"
 	errors "errors"
-	protojson "google.golang.org/protobuf/encoding/protojson"
 	proto "google.golang.org/protobuf/proto"
 	drpc "storj.io/drpc"
 	drpcerr "storj.io/drpc/drpcerr"
@@ -25,14 +24,6 @@ func (drpcEncoding_File_wire_tailnetpb_tailnet_proto) MarshalAppend(buf []byte, 
 
 func (drpcEncoding_File_wire_tailnetpb_tailnet_proto) Unmarshal(buf []byte, msg drpc.Message) error {
 	return proto.Unmarshal(buf, msg.(proto.Message))
-}
-
-func (drpcEncoding_File_wire_tailnetpb_tailnet_proto) JSONMarshal(msg drpc.Message) ([]byte, error) {
-	return protojson.Marshal(msg.(proto.Message))
-}
-
-func (drpcEncoding_File_wire_tailnetpb_tailnet_proto) JSONUnmarshal(buf []byte, msg drpc.Message) error {
-	return protojson.Unmarshal(buf, msg.(proto.Message))
 }
 
 type DRPCTailnetClient interface {

@@ -28,12 +28,16 @@ type Ledger struct {
 	refuse   func(*worktallypb.Window) string
 	silent   bool
 	epochs   map[string]*epoch
+	begun    int // epochs so far
 	windows  map[WindowID]*worktallypb.Window
 	reports  []*agentpb.Stats
 }
 
 // epoch is what is known of an epoch.
 type epoch struct {
+	agent    string
+	ordinal  int // the higher is the newer
+	closed   bool
 	sequence uint64
 	totals   map[string]float64
 }
@@ -89,7 +93,18 @@ func (l *Ledger) UpdateStats(_ context.Context, r *agentpb.UpdateStatsRequest) (
 		resp.Worktally.Acknowledged = append(resp.Worktally.Acknowledged,
 			&worktallypb.Acknowledgement{Epoch: w.GetEpoch(), Sequence: w.GetSequence(), Refused: l.take(w)})
 	}
+	if ext.GetNoOlderEpochPending() && len(ext.GetWindows()) > 0 {
+		l.closeBefore(ext.GetWindows()[0].GetEpoch())
+	}
 	return resp, nil
+}
+
+// closeBefore refuses what comes of the agent's epochs before this one from now on.
+func (l *Ledger) closeBefore(id []byte) {
+	current := l.epochs[string(id)]
+	for _, e := range l.epochs {
+		e.closed = e.closed || current != nil && e.agent == current.agent && e.ordinal < current.ordinal
+	}
 }
 
 // take commits a window, or says why not.
@@ -97,7 +112,10 @@ func (l *Ledger) take(w *worktallypb.Window) (refused string) {
 	id := WindowID{string(w.GetEpoch()), w.GetSequence()}
 	e := l.epochs[id.Epoch]
 	if e == nil {
-		e = &epoch{}
+		e = &epoch{agent: w.GetAgentName(), ordinal: l.begun}
+	}
+	if e.closed {
+		return "closed_epoch"
 	}
 	ahead := len(w.GetTotals()) > 0 && id.Sequence > e.sequence
 	if l.windows[id] != nil && !ahead {
@@ -117,6 +135,9 @@ func (l *Ledger) take(w *worktallypb.Window) (refused string) {
 			if totals[k] < v {
 				return "totals_fell"
 			}
+		}
+		if l.epochs[id.Epoch] == nil {
+			l.begun++
 		}
 		e.sequence, e.totals = id.Sequence, totals
 		l.epochs[id.Epoch] = e

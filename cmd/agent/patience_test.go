@@ -1,0 +1,38 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestListenPatiently: an address that becomes free in time is taken, and the log
+// says once that it was not free.
+func TestListenPatiently(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := other.Addr().String()
+	time.AfterFunc(200*time.Millisecond, func() { other.Close() })
+	var text bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&text, nil))
+	l, err := listenPatiently(t.Context(), address, 10*time.Second, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if n := strings.Count(text.String(), "trying again"); n != 1 {
+		t.Errorf("%d lines, want 1: %s", n, text.String())
+	}
+	began := time.Now()
+	if _, err := listenPatiently(t.Context(), address, 100*time.Millisecond, log); err == nil {
+		t.Error("an address was taken twice")
+	}
+	if took := time.Since(began); took < 100*time.Millisecond || took > 5*time.Second {
+		t.Errorf("gave up after %s", took)
+	}
+}
