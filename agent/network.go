@@ -204,8 +204,8 @@ func (n *network) boundAPI(limit int64) func(net.Conn, http.ConnState) {
 		switch s {
 		case http.StateNew:
 			if open.Add(1) > limit {
-				_ = c.Close() // the server notices, and says that it is closed
 				n.a.tally.Drop(stats.DropForwards, 1)
+				_ = c.Close() // the server notices, and says that it is closed
 			}
 		case http.StateClosed, http.StateHijacked:
 			open.Add(-1)

@@ -169,11 +169,11 @@ func (s *Server) Handle(c net.Conn) {
 	full := s.conns >= s.o.MaxConnections
 	if full || s.closing {
 		s.mu.Unlock()
-		c.Close()
-		if full {
+		if full { // counted before the client can know
 			s.o.Tally.Drop(stats.DropTerminals, 1)
 			s.log.Warn("terminal connection refused", "limit", s.o.MaxConnections)
 		}
+		c.Close()
 		return
 	}
 	s.conns++

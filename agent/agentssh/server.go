@@ -143,11 +143,11 @@ func (s *Server) handle(nc net.Conn, config *ssh.ServerConfig) {
 	full := s.conns >= s.o.MaxConns
 	if full || s.closing {
 		s.mu.Unlock()
-		nc.Close()
-		if full {
+		if full { // counted before the client can know
 			s.o.Tally.Drop(stats.DropSSHConnections, 1)
 			s.log.Warn("too many ssh connections, one was refused", "limit", s.o.MaxConns)
 		}
+		nc.Close()
 		return
 	}
 	// Here and not later: what is accepted faster than goroutines run must not fill
@@ -166,8 +166,8 @@ func (s *Server) handle(nc net.Conn, config *ssh.ServerConfig) {
 	})
 	s.mu.Unlock()
 	if oldest != nil {
-		oldest.Close()
 		s.o.Tally.Drop(stats.DropSSHHandshakes, 1)
+		oldest.Close()
 	}
 }
 

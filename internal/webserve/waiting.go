@@ -111,8 +111,8 @@ func (w *waiting) evict(oldest net.Conn) {
 	if oldest == nil {
 		return
 	}
-	go oldest.Close() // TLS says goodbye, which may take a few seconds
 	w.onCut(CutFull)
+	go oldest.Close() // TLS says goodbye, which may take a few seconds
 }
 
 // add enters a connection that is new or idle and returns the one that has to go for
