@@ -208,7 +208,7 @@ func TestSpeedtest_BothDirectionsAndNonsense(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	err = run(`{"version":2,"time":100000000,"direction":1}`+"\n", func(c net.Conn, r *bufio.Reader) {
+	err = run(`{"version":2,"time":5000000000,"direction":1}`+"\n", func(c net.Conn, r *bufio.Reader) {
 		if got := line(r); got != "{}" {
 			t.Errorf("answer %s", got)
 		}

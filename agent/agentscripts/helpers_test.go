@@ -182,7 +182,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("still missing after 10 s: %s", what)
+			t.Fatalf("still missing after a minute: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -148,12 +148,12 @@ func TestRunner_WhatCannotStartLeavesTheOthersAlone(t *testing.T) {
 func TestRunner_Timeout(t *testing.T) {
 	r, rec := newRunner(t, nil)
 	s := newScript("slow", "sleep 60 & sleep 60; echo never")
-	s.Timeout = 50 * time.Millisecond
+	s.Timeout = time.Second // less may be over before the start
 	err := r.Start(t.Context(), []Script{s})
 	if !errors.Is(err, ErrTimeout) {
 		t.Errorf("error = %v, want a timeout", err)
 	}
-	if got := rec.timing(t, s); got.Status != stats.ScriptTimedOut || got.ExitCode != 255 || got.End.Sub(got.Start) > 5*time.Second {
+	if got := rec.timing(t, s); got.Status != stats.ScriptTimedOut || got.ExitCode != 255 || got.End.Sub(got.Start) > 8*time.Second {
 		t.Errorf("timing = %+v", got)
 	}
 	if diff := cmp.Diff([]line{{slog.LevelError, "script timed out"}}, rec.linesOf(s)); diff != "" {
@@ -162,9 +162,9 @@ func TestRunner_Timeout(t *testing.T) {
 }
 
 func TestRunner_TimeoutKillsAGroupThatIgnoresTheHangup(t *testing.T) {
-	r, rec := newRunner(t, func(o *Options) { o.Drain = 300 * time.Millisecond })
+	r, rec := newRunner(t, func(o *Options) { o.Drain = 2 * time.Second })
 	s := newScript("stubborn", "trap '' HUP; echo $$; (while :; do sleep 0.02; done) & while :; do sleep 0.02; done")
-	s.Timeout = 200 * time.Millisecond
+	s.Timeout = 2 * time.Second // for the trap to be set
 	if err := r.Start(t.Context(), []Script{s}); !errors.Is(err, ErrTimeout) {
 		t.Errorf("error = %v, want a timeout", err)
 	}
@@ -180,14 +180,14 @@ func TestRunner_TimeoutKillsAGroupThatIgnoresTheHangup(t *testing.T) {
 }
 
 func TestRunner_PipesLeftOpen(t *testing.T) {
-	r, rec := newRunner(t, func(o *Options) { o.Drain = 100 * time.Millisecond })
+	r, rec := newRunner(t, func(o *Options) { o.Drain = time.Second })
 	s := newScript("daemon", "sleep 60 & echo $!")
 	err := r.Start(t.Context(), []Script{s})
 	if !errors.Is(err, ErrPipesLeftOpen) {
 		t.Errorf("error = %v", err)
 	}
 	lines := rec.linesOf(s)
-	if len(lines) != 2 || lines[1].Level != slog.LevelError || !strings.Contains(lines[1].Text, "stayed open for 100ms") {
+	if len(lines) != 2 || lines[1].Level != slog.LevelError || !strings.Contains(lines[1].Text, "stayed open for 1s") {
 		t.Fatalf("lines = %v", lines)
 	}
 	child, err := strconv.Atoi(lines[0].Text)
@@ -299,7 +299,7 @@ func TestRunner_StopAndClose(t *testing.T) {
 }
 
 func TestRunner_CloseIsBounded(t *testing.T) {
-	r, rec := newRunner(t, func(o *Options) { o.Drain = time.Second })
+	r, rec := newRunner(t, func(o *Options) { o.Drain = 3 * time.Second })
 	s := newScript("stubborn", "trap '' HUP; echo up; while :; do sleep 0.02; done")
 	started := make(chan error, 1)
 	go func() { started <- r.Start(context.Background(), []Script{s}) }()

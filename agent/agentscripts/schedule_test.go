@@ -73,7 +73,7 @@ func FuzzParseSchedule(f *testing.F) {
 		}
 		began := time.Now()
 		next := s.Next(from)
-		if took := time.Since(began); took > time.Second {
+		if took := time.Since(began); took > 10*time.Second {
 			t.Fatalf("%q: next took %s", spec, took)
 		}
 		if !next.IsZero() && !next.After(from) {

@@ -246,7 +246,7 @@ func TestServer_ProcessWithoutTerminalSurvivesItsClient(t *testing.T) {
 	c.Close()
 	eventually(t, "the end of the session", func() bool { return w.ended(stats.EndDisconnected) == 1 })
 	eventually(t, "the process's own end", func() bool { return w.read("result") == "survived\n" })
-	if _, d := w.reports.all(); len(d) != 1 || d[0].Code != 1 || d[0].Reason != "" {
+	if d := w.ends(t, 1); d[0].Code != 1 || d[0].Reason != "" {
 		t.Errorf("disconnected = %+v", d)
 	}
 }

@@ -61,7 +61,7 @@ func TestServer_SFTPGarbage(t *testing.T) {
 	eventually(t, "the failure", func() bool {
 		return w.total("agent_ssh_server_sftp_server_errors_total") == 1 && w.ended(stats.EndFailed) == 1
 	})
-	if _, d := w.reports.all(); len(d) != 1 || d[0].Code != 1 || !strings.HasPrefix(d[0].Reason, "sftp server closed with error: ") {
+	if d := w.ends(t, 1); d[0].Code != 1 || !strings.HasPrefix(d[0].Reason, "sftp server closed with error: ") {
 		t.Errorf("disconnected = %+v", d)
 	}
 }

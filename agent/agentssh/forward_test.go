@@ -108,15 +108,25 @@ func freePort(t *testing.T) string {
 	return strconv.Itoa(port)
 }
 
+// wantAnswer asks through a forward. OpenSSH does not wait for a remote one to be
+// granted before it runs the command that says ready.
 func wantAnswer(t *testing.T, network, address string) {
 	t.Helper()
-	c, err := net.Dial(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := dialAsSoon(t, network, address)
 	if got, err := ask(c, "hello"); got != "HELLO" || err != nil {
 		t.Errorf("answer through %s = %q, %v", address, got, err)
 	}
+}
+
+// dialAsSoon connects as soon as somebody listens there.
+func dialAsSoon(t *testing.T, network, address string) (c net.Conn) {
+	t.Helper()
+	eventually(t, "a listener on "+address, func() (ok bool) {
+		var err error
+		c, err = net.Dial(network, address)
+		return err == nil
+	})
+	return c
 }
 
 func TestServer_LocalForward(t *testing.T) {
@@ -345,7 +355,7 @@ func TestServer_AgentForward(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cancel(); _ = agent.Wait() })
-	eventually(t, "the agent's socket", func() bool { _, err := os.Stat(socket); return err == nil })
+	dialAsSoon(t, "unix", socket).Close()
 	env := []string{"SSH_AUTH_SOCK=" + socket}
 	if got := w.tool(nil, env, "ssh-add", "-q", w.key); got.code != 0 {
 		t.Fatalf("ssh-add: %+v", got)

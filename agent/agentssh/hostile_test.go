@@ -214,7 +214,7 @@ func (f *flipper) Write(p []byte) (int, error) {
 // its version to the data of its session. Whoever is not refused gets the right
 // answer.
 func TestHostile_FlippedBytes(t *testing.T) {
-	w := newWorld(t, func(o *Options, _ *agentexec.Options) { o.HandshakeTimeout = 2 * time.Second })
+	w := newWorld(t, func(o *Options, _ *agentexec.Options) { o.HandshakeTimeout = 10 * time.Second })
 	v := newWitness(w)
 	const step, last, text = 11, 6000, "what is sent comes back\n"
 	var wrong, refusals atomic.Int64

@@ -208,13 +208,7 @@ func TestServer_ForwardToAnEditorWithoutASession(t *testing.T) {
 			w := newWorld(t)
 			editorServer(t, target[0])
 			network, address, _ := strings.Cut(target[1], " ")
-			eventually(t, "the editor's server", func() bool {
-				c, err := net.Dial(network, address)
-				if err == nil {
-					c.Close()
-				}
-				return err == nil
-			})
+			dialAsSoon(t, network, address).Close()
 			c, err := w.dial().Dial(network, address)
 			if err != nil {
 				t.Fatal(err)

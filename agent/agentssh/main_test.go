@@ -271,6 +271,18 @@ func (r *reports) all() ([]ConnEvent, []disconnect) {
 	return append([]ConnEvent(nil), r.connected...), append([]disconnect(nil), r.disconnected...)
 }
 
+// ends waits until the ends of exactly n sessions are reported, each of which comes
+// after it was counted, and returns them.
+func (w *world) ends(t *testing.T, n int) []disconnect {
+	t.Helper()
+	eventually(t, "the reports of the ends", func() bool { _, d := w.reports.all(); return len(d) >= n })
+	_, d := w.reports.all()
+	if len(d) != n {
+		t.Fatalf("%d ends reported, want %d: %+v", len(d), n, d)
+	}
+	return d
+}
+
 // testLog shows the server's log with the test that fails.
 type testLog struct{ t testing.TB }
 

@@ -214,7 +214,7 @@ func (s *Server) Close(ctx context.Context) error {
 	select {
 	case <-done:
 	case <-time.After(time.Second):
-		return fmt.Errorf("close ssh server: something did not end: %w", ctx.Err())
+		return fmt.Errorf("close ssh server: %d processes had to be killed and something did not end: %w", killed, ctx.Err())
 	}
 	return fmt.Errorf("close ssh server: %d processes had to be killed: %w", killed, ctx.Err())
 }
