@@ -55,6 +55,10 @@ func TestIdentity_SecondStartWithoutServer(t *testing.T) {
 	s.SetDown(false)
 	s.WaitCalls(t, "UpdateLifecycle", 6) // four of the first run, two of the second
 	_ = client.Close()
+	// Without the limit of the stop, which a disk may take longer than.
+	if err := second.client.FlushReport(t.Context()); err != nil {
+		t.Error(err)
+	}
 	if err := second.stop(); err != nil {
 		t.Error(err)
 	}

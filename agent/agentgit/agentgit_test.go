@@ -5,18 +5,19 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/worktally/worktally/internal/freeport"
 	"github.com/worktally/worktally/internal/testtool"
 )
 
@@ -281,14 +282,12 @@ func TestGitSSH_ServerWithoutKeys(t *testing.T) {
 
 func TestGitSSH_WithRealSSH(t *testing.T) {
 	testtool.Find(t, "ssh")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Get() // one that nobody is given meanwhile
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
 	var stdout, stderr bytes.Buffer
-	args := []string{"--", "-F", "/dev/null", "-p", port, "git@127.0.0.1", "git-upload-pack 'x'"}
+	args := []string{"--", "-F", "/dev/null", "-p", strconv.Itoa(port), "git@127.0.0.1", "git-upload-pack 'x'"}
 	code := GitSSH(context.Background(), args, keyServer(t), nil, nil, &stdout, &stderr)
 	if code != sshFailed || !strings.Contains(stderr.String(), "refused") || !strings.Contains(stderr.String(), "ssh-ed25519 AAAA") {
 		t.Errorf("exit %d, stderr %q", code, stderr.String())

@@ -200,7 +200,7 @@ func (s *Service) Sessions() int {
 }
 
 // waitLimit bounds every wait for something that a peer should do.
-const waitLimit = 30 * time.Second
+const waitLimit = time.Minute
 
 // Wait waits until the condition, which looks at the service, holds.
 func (s *Service) Wait(t testing.TB, what string, condition func() bool) {
