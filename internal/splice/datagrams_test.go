@@ -33,7 +33,7 @@ func TestDatagrams(t *testing.T) {
 	left, a := pair(t)
 	b, right := pair(t)
 	done := make(chan struct{})
-	go func() { defer close(done); splice.Datagrams(a, b, time.Second) }()
+	go func() { defer close(done); splice.Datagrams(a, b, 3*time.Second) }()
 	buf := make([]byte, 1<<16)
 	for _, d := range []struct{ from, to net.Conn }{{left, right}, {right, left}} {
 		for _, size := range []int{0, 1, 1500, 60_000} {

@@ -13,10 +13,12 @@ import (
 )
 
 // soon is Bounded with bounds of time that a test can wait for.
-func soon(limit int, c *cuts) Bound {
+func soon(limit int, c *cuts) Bound { return within(300*time.Millisecond, limit, c) }
+
+func within(bound time.Duration, limit int, c *cuts) Bound {
 	return func(s *http.Server, l net.Listener) net.Listener {
 		w := newWaiting(limit, c.add)
-		w.body, w.answer = 300*time.Millisecond, 300*time.Millisecond
+		w.body, w.answer = bound, bound
 		w.attach(s)
 		return l
 	}
@@ -57,12 +59,14 @@ func TestServe_BodiesThatDoNotComeAreCut(t *testing.T) {
 
 // TestServe_SlowBodyThatComes takes longer than the bound, but never nothing comes.
 func TestServe_SlowBodyThatComes(t *testing.T) {
+	t.Parallel()
+	const bound = 3 * time.Second // a busy machine may stand still for a while, too
 	var c cuts
-	addr := served(t, Options{Bound: soon(10, &c), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	addr := served(t, Options{Bound: within(bound, 10, &c), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
-		if err == nil {
+		if err == nil && len(b) > 0 {
 			select { // the bound is that of the body, not of the handler
-			case <-time.After(500 * time.Millisecond):
+			case <-time.After(bound + bound/2):
 			case <-r.Context().Done():
 				err = r.Context().Err()
 			}
@@ -73,7 +77,7 @@ func TestServe_SlowBodyThatComes(t *testing.T) {
 		_, _ = w.Write(b)
 	})})
 	nc := dialed(t, addr, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(bound / 8)
 	defer tick.Stop()
 	for range 10 {
 		<-tick.C
