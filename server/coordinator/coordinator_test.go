@@ -146,7 +146,7 @@ func (e *end) want(texts ...string) {
 				e.t.Fatalf("the stream of %s ended after %q, want %q", short(e.id[:]), got, texts)
 			}
 			got = append(got, g)
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			e.t.Fatalf("%s got %q, want %q", short(e.id[:]), got, texts)
 		}
 	}
@@ -495,7 +495,7 @@ func TestQueueFull(t *testing.T) {
 		if !errors.Is(err, errNotReading) {
 			t.Errorf("the session ended with %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the session of the deaf peer lives")
 	}
 	if c.c.get(reasonQueueFull) == 0 || c.count() != 2 {
