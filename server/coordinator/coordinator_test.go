@@ -14,15 +14,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 	"storj.io/drpc/drpcmux"
 
+	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/tailnetpb"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testtool.Main(m) }
 
 func must(t testing.TB, err error) {
 	t.Helper()
