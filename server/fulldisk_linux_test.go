@@ -114,7 +114,8 @@ func (w *world) received() float64 {
 // old and new ones; and with room again all counts once.
 func TestServer_FullDisk(t *testing.T) {
 	dir := smallDisk(t, "2m")
-	w := newWorld(t, Options{StateDir: dir, Prometheus: Prometheus{CollectAgentStats: true}})
+	// With so long an interval nobody's series end while the test runs.
+	w := newWorld(t, Options{StateDir: dir, StatsInterval: time.Hour, Prometheus: Prometheus{CollectAgentStats: true}})
 	token := w.apply("counted")
 	ws, err := w.server.catalog.WorkspaceByName(t.Context(), "admin", "counted")
 	must(t, err)
@@ -124,7 +125,7 @@ func TestServer_FullDisk(t *testing.T) {
 	r, epoch := w.sender(token), uuid.New()
 	must(t, r.send(t.Context(), ws, epoch, 1))
 	old := w.dial(w.admin, "dev").stream()
-	must(t, alive(old, 10*time.Second))
+	must(t, alive(old, patience))
 
 	empty := fill(t, dir)
 	seq := uint64(1)
@@ -137,19 +138,20 @@ func TestServer_FullDisk(t *testing.T) {
 	}
 	t.Logf("report %d is refused: %v", seq, err)
 	stored := w.received()
-	if stored != float64(10*(seq-1)) || w.server.db.Fault() == sqldb.NoFault {
-		t.Errorf("%v bytes are stored after report %d was refused, the disk's fault is %v", stored, seq, w.server.db.Fault())
+	// Something smaller may have found room since, so that there is no fault now.
+	if faults := w.server.db.Faults(); stored != float64(10*(seq-1)) || faults[sqldb.Full]+faults[sqldb.IO] == 0 {
+		t.Errorf("%v bytes are stored after report %d was refused, the disk's faults are %v", stored, seq, faults)
 	}
 	if _, err := r.GetManifest(t.Context(), &agentpb.GetManifestRequest{}); err != nil {
 		t.Errorf("the session ended: %v", err)
 	}
-	must(t, alive(old, 10*time.Second))
+	must(t, alive(old, patience))
 	again := w.sender(token) // a session that begins now
 	_, err = again.UpdateStartup(t.Context(), &agentpb.UpdateStartupRequest{Startup: &agentpb.Startup{Version: "v9"}})
 	must(t, err)
 	_, err = again.UpdateLifecycle(t.Context(), &agentpb.UpdateLifecycleRequest{Lifecycle: &agentpb.Lifecycle{State: agentpb.Lifecycle_READY, ChangedAt: timestamppb.Now()}})
 	must(t, err)
-	must(t, alive(w.dial(w.admin, "dev").stream(), 10*time.Second))
+	must(t, alive(w.dial(w.admin, "dev").stream(), patience))
 	if page := w.page(); !strings.Contains(page, "agent_network_receive_bytes_total{") {
 		t.Errorf("the page is not whole:\n%s", page)
 	}

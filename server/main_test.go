@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -16,12 +17,13 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/worktally/worktally/client"
 	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/internal/freeport"
 	"github.com/worktally/worktally/internal/retry"
+	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/tailnet"
 	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/tailnetpb"
@@ -29,7 +31,7 @@ import (
 
 func TestMain(m *testing.M) {
 	tailnet.PrepareProcess()
-	goleak.VerifyTestMain(m)
+	testtool.Main(m)
 }
 
 func must(t testing.TB, err error) {
@@ -41,13 +43,17 @@ func must(t testing.TB, err error) {
 
 func poll(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); {
+	for deadline := time.Now().Add(patience); !ok(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("timed out waiting: %s", what)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 }
+
+// patience is how long what must happen may take: much longer than it does, for
+// machines that are busy.
+const patience = time.Minute
 
 // world is a server that can be started again, a workspace, and its agent, which
 // sends back what it gets on port 7.
@@ -65,13 +71,16 @@ type world struct {
 func newWorld(t *testing.T, o Options) *world {
 	t.Helper()
 	w := &world{t: t, o: o}
-	if w.o.HTTPAddress = "127.0.0.1:0"; w.o.StateDir == "" {
+	// While the server is away its port must stay free: those on port 0 are of the range
+	// from which outgoing connections get theirs, even those to the server itself.
+	port, err := freeport.Get()
+	must(t, err)
+	if w.o.HTTPAddress = fmt.Sprint("127.0.0.1:", port); w.o.StateDir == "" {
 		w.o.StateDir = t.TempDir()
 	}
 	var first strings.Builder
 	w.o.FirstToken = &first
 	w.start()
-	w.o.HTTPAddress = w.server.HTTPAddr()
 	w.url = &url.URL{Scheme: "http", Host: w.o.HTTPAddress}
 	lines := strings.Split(strings.TrimSpace(first.String()), "\n")
 	w.admin = lines[len(lines)-1]
@@ -219,7 +228,7 @@ func (w *world) dial(token, workspace string) *person {
 	}}
 	var err error
 	p.Conn, err = client.Dial(w.t.Context(), client.Options{
-		Workspace: workspace, WaitTimeout: 20 * time.Second,
+		Workspace: workspace, WaitTimeout: patience,
 		API: client.API{URL: w.url, Token: token, HTTPClient: &http.Client{Transport: transport}},
 	})
 	must(w.t, err)
@@ -243,7 +252,7 @@ func (p *person) cut() {
 // stream opens a connection to what sends everything back.
 func (p *person) stream() net.Conn {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
 	c, err := p.DialPort(ctx, 7)
 	must(p.t, err)

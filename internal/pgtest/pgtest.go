@@ -27,9 +27,9 @@ import (
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	"go.uber.org/goleak"
 
 	"github.com/worktally/worktally/internal/freeport"
+	"github.com/worktally/worktally/internal/testtool"
 )
 
 // startTimeout bounds the start of the server.
@@ -58,7 +58,7 @@ type Cluster struct {
 func (c *Cluster) Main(m *testing.M) {
 	code := m.Run()
 	c.Stop()
-	if err := goleak.Find(); err != nil && code == 0 {
+	if err := testtool.Leaks(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}

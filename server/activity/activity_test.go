@@ -132,12 +132,12 @@ func TestActivity_Sessions(t *testing.T) {
 		}
 		w.want(a, now, 1, 2)
 		w.session(w.bob.ID, now.Add(-5*time.Minute), now)
-		w.want(a, now, 1, 2)                     // it was read just now
-		w.want(a, now.Add(61*time.Second), 2, 2) // and is read again in time
+		w.want(a, now, 1, 2)                    // it was read just now
+		w.want(a, now.Add(2*time.Minute), 2, 2) // and is read again in time
 		w.want(a, now.Add(40*time.Minute), 1, 2)
 		w.want(w.open(), now, 2, 2)
 		a.Seen(w.bob.ID) // in both ways, and still one person
-		w.want(a, now.Add(2*time.Minute), 2, 2)
+		w.want(a, now.Add(3*time.Minute), 2, 2)
 	})
 }
 

@@ -21,11 +21,11 @@ func TestClock_HeartbeatsAreWrittenAnew(t *testing.T) {
 		ahead.Store(int64(jump))
 		poll(t, "a heartbeat by the changed clock", func() bool {
 			age := wall().Sub(w.state().LastConnectedAt)
-			return age.Abs() < 5*time.Second
+			return age.Abs() < time.Minute // it is written once
 		})
 		_, err := p.UpdateStats(t.Context(), stockStats(5, 6))
 		must(t, err)
-		if at := w.latest()[0].Arrival; wall().Sub(at).Abs() > 5*time.Second {
+		if at := w.latest()[0].Arrival; wall().Sub(at).Abs() > time.Minute {
 			t.Errorf("a report arrived at %v, and it is %v", at, wall())
 		}
 	}

@@ -28,8 +28,8 @@ func TestHTTP_TokensAreNotTriedForEver(t *testing.T) {
 		t.Fatalf("the agent's own token: %d", status)
 	}
 	paths := []string{rpcPath + "?version=2.6", key, "/api/v2/workspaceagents/me/reinit", "/api/v2/workspaceagents/me/external-auth?id=x"}
-	refused, limited := 0, 0
-	for i := range 260 {
+	refused, limited, began := 0, 0, time.Now()
+	for i := 0; limited < 20 && i < 2000; i++ {
 		resp := w.get(paths[i%len(paths)], uuid.NewString())
 		resp.Body.Close()
 		switch resp.StatusCode {
@@ -44,9 +44,9 @@ func TestHTTP_TokensAreNotTriedForEver(t *testing.T) {
 			t.Fatalf("status %d", resp.StatusCode)
 		}
 	}
-	// Some flow back while the test runs.
-	if refused < 200 || refused > 240 || limited != 260-refused {
-		t.Errorf("%d were refused, %d limited", refused, limited)
+	// One flows back every 200 ms while the test runs.
+	if most := 200 + int(time.Since(began)/(200*time.Millisecond)); refused < 200 || refused > most || limited < 20 {
+		t.Errorf("%d were refused, want 200 to %d; %d limited", refused, most, limited)
 	}
 	if n := w.count("worktally_agent_rejected_total", "reason", "too_many_failures"); n == "0" {
 		t.Error("none was counted")
@@ -60,7 +60,7 @@ func TestHTTP_TokensAreNotTriedForEver(t *testing.T) {
 func TestHostile_MessageTooLarge(t *testing.T) {
 	w := newWorld(t, setup{})
 	p := w.dial()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := p.UpdateStartup(ctx, &agentpb.UpdateStartupRequest{Startup: &agentpb.Startup{Version: strings.Repeat("x", wire.MaxMessage+1<<16)}}); err == nil {
 		t.Error("it was taken")
@@ -76,7 +76,7 @@ func TestHostile_MessageTooLarge(t *testing.T) {
 func TestHostile_ManyStreams(t *testing.T) {
 	w := newWorld(t, setup{})
 	good, p := w.dial(), w.dial()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var streams sync.WaitGroup
 	for range 600 {

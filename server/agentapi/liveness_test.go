@@ -109,6 +109,19 @@ func (c *recordingCatalog) fail(yes bool) {
 	c.mu.Unlock()
 }
 
+// awaitFailures waits until something could not be written that was known now: a failure
+// may be of what was taken in hand before.
+func (c *recordingCatalog) awaitFailures(t *testing.T) {
+	t.Helper()
+	failures := func() int {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.failures
+	}
+	before := failures()
+	poll(t, "two failures", func() bool { return failures() > before+1 })
+}
+
 func TestLiveness_HeartbeatsAreBatched(t *testing.T) {
 	t.Parallel()
 	rec := &recordingCatalog{failing: true}
@@ -124,7 +137,7 @@ func TestLiveness_HeartbeatsAreBatched(t *testing.T) {
 		must(t, err)
 	}
 	// What cannot be written is written later, all at once.
-	poll(t, "a failure", func() bool { rec.mu.Lock(); defer rec.mu.Unlock(); return rec.failures > 1 })
+	rec.awaitFailures(t)
 	rec.fail(false)
 	poll(t, "the heartbeats", func() bool { return sum(rec.written(&rec.beats)) >= agents })
 	if beats := rec.written(&rec.beats); len(beats) != 1 || beats[0] != agents {
@@ -134,9 +147,13 @@ func TestLiveness_HeartbeatsAreBatched(t *testing.T) {
 	again := w.dial()
 	_, err := again.GetManifest(t.Context(), &agentpb.GetManifestRequest{})
 	must(t, err)
+	rec.fail(true)
 	for _, p := range peers {
 		must(t, p.Close())
 	}
+	poll(t, "the ends of the sessions", func() bool { return w.page()["worktally_agent_sessions"] == "1" })
+	rec.awaitFailures(t)
+	rec.fail(false)
 	poll(t, "the disconnects", func() bool { return sum(rec.written(&rec.gone)) >= agents-1 })
 	if gone := rec.written(&rec.gone); len(gone) > 2 || sum(gone) != agents-1 || !w.state().DisconnectedAt.IsZero() {
 		t.Errorf("disconnects were written as %v, and of the one that came back at %v", gone, w.state().DisconnectedAt)

@@ -13,10 +13,10 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 
 	"github.com/worktally/worktally/exposition"
 	"github.com/worktally/worktally/internal/sqldb"
+	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/server/agentapi"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/coordinator"
@@ -27,7 +27,7 @@ import (
 	"github.com/worktally/worktally/wire/tailnetpb"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testtool.Main(m) }
 
 func must(t testing.TB, err error) {
 	t.Helper()

@@ -228,7 +228,7 @@ func (o *others) cause(r *tailnetpb.CoordinateResponse, before bool) {
 			// In the recording the agent had said so before; here it came another way.
 			select {
 			case <-o.ready[id]:
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				o.t.Fatalf("peer %s was not told that the agent is ready", id)
 			}
 			must(o.t, o.open[id].Send(&tailnetpb.CoordinateRequest{Disconnect: &tailnetpb.CoordinateRequest_Disconnect{}}))

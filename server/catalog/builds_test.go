@@ -44,7 +44,8 @@ func (f *fixture) wantTotals(want map[string]int64) {
 
 func TestCatalog_BuildLife(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
-		ctx, id := t.Context(), uuid.New()
+		ctx, id, now := t.Context(), uuid.New(), time.Now()
+		f.now = func() time.Time { return now } // it takes no time
 		b := f.put(Build{ID: id, WorkspaceID: f.ws.ID, Transition: TransitionStart, Provisioner: "terraform", Status: StatusRunning})
 		if b.Number != 1 || b.Template != f.ws.Template || b.Status != StatusRunning || b.StartedAt.IsZero() || !b.EndedAt.IsZero() {
 			t.Errorf("build %+v", b)

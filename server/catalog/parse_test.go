@@ -206,7 +206,7 @@ func FuzzCheckCron(f *testing.F) {
 		began := time.Now()
 		_ = checkCron(s)
 		_, _ = fromSchedule(s)
-		if took := time.Since(began); took > 2*time.Second {
+		if took := time.Since(began); took > 20*time.Second {
 			t.Fatalf("%q took %v", s, took)
 		}
 	})

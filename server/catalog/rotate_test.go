@@ -10,6 +10,8 @@ import (
 // grace. Neither is stored as it is.
 func TestCatalog_ReplaceAgentToken(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
+		now := time.Now()
+		f.now = func() time.Time { return now }
 		valid := func(token string, ends time.Time) {
 			t.Helper()
 			who, err := f.AgentByToken(t.Context(), token)
@@ -25,19 +27,19 @@ func TestCatalog_ReplaceAgentToken(t *testing.T) {
 		}
 		second, err := f.ReplaceAgentToken(t.Context(), f.ws.ID, "main", time.Hour)
 		must(t, err)
-		if left := time.Until(second.OldEnds); left < 59*time.Minute || left > time.Hour {
+		if left := second.OldEnds.Sub(now); left < time.Hour-time.Microsecond || left > time.Hour {
 			t.Errorf("the old token ends in %s", left)
 		}
 		valid(second.Token, time.Time{})
 		valid(f.agentToken, second.OldEnds)
-		third, err := f.ReplaceAgentToken(t.Context(), f.ws.ID, "main", 300*time.Millisecond)
+		third, err := f.ReplaceAgentToken(t.Context(), f.ws.ID, "main", time.Minute)
 		must(t, err)
 		valid(third.Token, time.Time{})
 		valid(second.Token, third.OldEnds)
 		gone(f.agentToken)
-		for time.Now().Before(third.OldEnds) {
-			<-time.After(time.Until(third.OldEnds))
-		}
+		now = third.OldEnds.Add(-time.Microsecond)
+		valid(second.Token, third.OldEnds)
+		now = third.OldEnds
 		gone(second.Token)
 		valid(third.Token, time.Time{})
 		fourth, err := f.ReplaceAgentToken(t.Context(), f.ws.ID, "main", MaxGrace)

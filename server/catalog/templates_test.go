@@ -158,7 +158,8 @@ func TestCatalog_Jobs(t *testing.T) {
 func TestCatalog_ProvisionersAreBounded(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		for i := range maxProvisioners + 2 {
-			_, err := f.PutJob(t.Context(), Job{ID: uuid.New(), Provisioner: fmt.Sprintf("p%02d", i), Status: StatusSucceeded, StartedAt: time.Now()})
+			now := time.Now()
+			_, err := f.PutJob(t.Context(), Job{ID: uuid.New(), Provisioner: fmt.Sprintf("p%02d", i), Status: StatusSucceeded, StartedAt: now, EndedAt: now})
 			must(t, err)
 		}
 		counts, err := f.Counts(t.Context())

@@ -116,7 +116,7 @@ func closed(t *testing.T, c *wire.Client) {
 	t.Helper()
 	select {
 	case <-c.Closed():
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the session goes on")
 	}
 }

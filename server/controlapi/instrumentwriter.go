@@ -76,7 +76,6 @@ func (c *countedWriter) Detach() (end func()) {
 // end counts the request. A handler that said nothing has answered 200.
 func (c *countedWriter) end() {
 	c.implicit()
-	c.route.processed(c.code).Inc()
 	switch {
 	case !c.hijacked:
 		c.route.requests.Dec()
@@ -84,10 +83,11 @@ func (c *countedWriter) end() {
 	case !c.detached:
 		c.route.closed(c.began)
 	}
+	c.route.processed(c.code).Inc() // last, so that what is processed is in all families
 }
 
 // closed counts the end of a websocket.
 func (r *routeMetrics) closed(began time.Time) {
-	r.websockets().Dec()
 	r.of.durations.WithLabelValues(r.key.path).Observe(time.Since(began).Seconds())
+	r.websockets().Dec()
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
@@ -30,9 +31,10 @@ type Options struct {
 // Coordinator knows the peers and their tunnels. Its methods are safe for
 // concurrent use.
 type Coordinator struct {
-	o   Options
-	log *slog.Logger
-	c   *counts
+	o     Options
+	log   *slog.Logger
+	c     *counts
+	grace time.Duration // endGrace, but for tests
 
 	// mu guards everything below.
 	mu      sync.Mutex
@@ -70,7 +72,7 @@ func New(o Options) *Coordinator {
 	if o.OnAgentNode == nil {
 		o.OnAgentNode = func() {}
 	}
-	return &Coordinator{o: o, log: o.Log, c: newCounts(), peers: make(map[uuid.UUID]*peer), tunnels: newTunnels(), holders: make(map[netip.Addr]*peer)}
+	return &Coordinator{o: o, log: o.Log, c: newCounts(), grace: endGrace, peers: make(map[uuid.UUID]*peer), tunnels: newTunnels(), holders: make(map[netip.Addr]*peer)}
 }
 
 var (

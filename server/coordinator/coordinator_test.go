@@ -14,15 +14,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 	"storj.io/drpc/drpcmux"
 
+	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/tailnetpb"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testtool.Main(m) }
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -146,7 +146,7 @@ func (e *end) want(texts ...string) {
 				e.t.Fatalf("the stream of %s ended after %q, want %q", short(e.id[:]), got, texts)
 			}
 			got = append(got, g)
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			e.t.Fatalf("%s got %q, want %q", short(e.id[:]), got, texts)
 		}
 	}
@@ -495,7 +495,7 @@ func TestQueueFull(t *testing.T) {
 		if !errors.Is(err, errNotReading) {
 			t.Errorf("the session ended with %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the session of the deaf peer lives")
 	}
 	if c.c.get(reasonQueueFull) == 0 || c.count() != 2 {

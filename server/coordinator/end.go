@@ -27,7 +27,7 @@ func (c *Coordinator) End(ids ...uuid.UUID) {
 		}
 	}
 	c.mu.Unlock()
-	late := time.NewTimer(endGrace)
+	late := time.NewTimer(c.grace)
 	defer late.Stop()
 	for _, p := range ended {
 		select {

@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"math"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -50,7 +49,11 @@ func (w *world) wantSeries(want map[string]float64) {
 	w.t.Helper()
 	got := w.series()
 	for key, v := range want {
-		if g, ok := got[key]; v < 0 && ok || v >= 0 && (!ok || math.Abs(g-v) > 2) {
+		near := 2.0
+		if strings.Contains(key, "reset") { // seconds, of which some have gone by
+			near = 60
+		}
+		if g, ok := got[key]; v < 0 && ok || v >= 0 && (!ok || math.Abs(g-v) > near) {
 			w.t.Errorf("%s: %v (there: %v), want %v", key, g, ok, v)
 		}
 	}
@@ -126,12 +129,8 @@ func TestCalls_RedirectedExchange(t *testing.T) {
 func TestCalls_NoAnswer(t *testing.T) {
 	w := newWorld(t, GitHub, filepath.Join(t.TempDir(), "test.db"))
 	w.linkAccount()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	refused := "http://" + l.Addr().String()
-	l.Close()
 	good := w.provider.ValidateURL
-	w.provider.ValidateURL = refused
+	w.provider.ValidateURL = "http://127.0.0.1:1"
 	w.ask()
 	w.wantSeries(map[string]float64{"total ValidateToken 0": 1})
 	w.provider.ValidateURL = good

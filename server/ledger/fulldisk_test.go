@@ -99,6 +99,17 @@ func TestLedger_FullDisk(t *testing.T) {
 	if want > 0 {
 		r.wantDeployment(want)
 	}
+	// The last one that came may have found room. This one does not.
+	large := submission(t0, window(epoch1, 1))
+	large.WorkspaceID = uuid.New()
+	for i := range 400 {
+		s := series(1)[0]
+		s.Name = fmt.Sprintf("z%03d_total_%s", i, strings.Repeat("long", 100))
+		large.Windows[0].Totals = append(large.Windows[0].Totals, s)
+	}
+	if _, err := r.Commit(t.Context(), large); sqldb.FaultOf(err) != sqldb.Full {
+		t.Errorf("a large report: %v", err)
+	}
 	if r.db.Fault() != sqldb.Full || r.db.Faults()[sqldb.Full] == 0 {
 		t.Errorf("the database's fault is %v, counted %v", r.db.Fault(), r.db.Faults())
 	}

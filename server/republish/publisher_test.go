@@ -15,9 +15,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 
 	"github.com/worktally/worktally/exposition"
+	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/server/catalog"
 	"github.com/worktally/worktally/server/ledger"
 	"github.com/worktally/worktally/wire/agentpb"
@@ -25,7 +25,7 @@ import (
 	"github.com/worktally/worktally/wire/worktallypb"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testtool.Main(m) }
 
 func must(t testing.TB, err error) {
 	t.Helper()
