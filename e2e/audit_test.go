@@ -29,6 +29,9 @@ func (l auditLine) String() string {
 func (w *world) audit() (lines []auditLine) {
 	w.t.Helper()
 	for line := range strings.Lines(w.read(w.Path("audit.jsonl"))) {
+		if !strings.HasSuffix(line, "\n") {
+			break // it is being written
+		}
 		var l auditLine
 		w.must(json.Unmarshal([]byte(line), &l))
 		lines = append(lines, l)
@@ -110,11 +113,17 @@ func TestAudit(t *testing.T) {
 	if info, err := os.Stat(w.Path("audit.jsonl")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	p, err := w.server.Metrics(t.Context())
-	w.must(err)
-	if lines, counted := len(w.audit()), p.Sum("worktally_audit_events_total"); float64(lines) < counted || p.Sum("worktally_audit_dropped_total") != 0 || counted < 15 {
-		t.Errorf("%d lines, %g events, %g dropped", lines, counted, p.Sum("worktally_audit_dropped_total"))
-	}
+	// An event is counted before it is written, and the agent goes on knocking.
+	w.await(patience, "every event is written", func(ctx context.Context) error {
+		p, err := w.server.Metrics(ctx)
+		if err != nil {
+			return err
+		}
+		if lines, counted := len(w.audit()), p.Sum("worktally_audit_events_total"); float64(lines) < counted || p.Sum("worktally_audit_dropped_total") != 0 || counted < 15 {
+			return fmt.Errorf("%d lines, %g events, %g dropped", lines, counted, p.Sum("worktally_audit_dropped_total"))
+		}
+		return nil
+	})
 }
 
 // TestAudit_FullDisk: with an audit log that cannot be written everything else goes

@@ -12,9 +12,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/worktally/worktally/internal/pgtest"
+	"github.com/worktally/worktally/internal/testtool"
 )
 
 var (
@@ -50,7 +49,7 @@ func run(m *testing.M) int {
 	code := m.Run()
 	postgres.Stop()
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	if err := goleak.Find(); err != nil && code == 0 {
+	if err := testtool.Leaks(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

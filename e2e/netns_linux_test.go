@@ -170,7 +170,7 @@ func (l *lab) worktally(ns string, args ...string) string {
 
 func (l *lab) await(try func() error, programs ...*stack.Program) {
 	l.t.Helper()
-	if err := stack.Await(l.t.Context(), 30*time.Second, try, programs...); err != nil {
+	if err := stack.Await(l.t.Context(), patience, try, programs...); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -198,7 +198,7 @@ func (l *lab) page() (stack.Page, error) {
 }
 
 func (l *lab) get(ns, url string) ([]byte, error) {
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(_ context.Context, network, address string) (c net.Conn, err error) {
 			done := make(chan struct{})
 			go func() { // its thread ends with it, because it is never unlocked
@@ -226,5 +226,5 @@ func dialIn(ns, network, address string) (net.Conn, error) {
 	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
 		return nil, err
 	}
-	return net.DialTimeout(network, address, 2*time.Second)
+	return net.DialTimeout(network, address, 10*time.Second)
 }

@@ -104,11 +104,11 @@ func TestReplicas_ChangeOnAnother(t *testing.T) {
 	file := w.write("rename.json", `{"workspace": {"id": "`+list[0].ID+`", "owner": "admin", "name": "renamed"}}`)
 	_, err := other.CLI(t.Context(), "import", file)
 	w.must(err)
-	w.awaitPage(slack, "the old name is gone", func(p stack.Page) bool { return !shown("ws")(p) })
+	w.awaitPage(soon, "the old name is gone", func(p stack.Page) bool { return !shown("ws")(p) })
 	w.awaitPage(patience, "the agent is shown under its new name", shown("renamed"))
 	_, err = other.CLI(t.Context(), "workspace", "delete", "renamed")
 	w.must(err)
-	w.awaitPage(slack, "a deleted workspace is gone", func(p stack.Page) bool {
+	w.awaitPage(soon, "a deleted workspace is gone", func(p stack.Page) bool {
 		return !p.Has(sshGauge) && !p.Has("coderd_agents_up") && p.Sum("worktally_agent_sessions") == 0
 	})
 }

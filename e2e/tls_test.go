@@ -34,7 +34,7 @@ func startSecure(t *testing.T, below string, args ...string) (*world, *testpki.A
 
 // echo runs a command in the workspace through the server's relay.
 func (w *world) echo(env ...string) error {
-	cmd := w.server.Command(w.t.Context(), "ssh", "--wait-timeout", "20s", "--disable-direct-connections", "ws", "--", "echo there")
+	cmd := w.server.Command(w.t.Context(), "ssh", "--wait-timeout", "1m", "--disable-direct-connections", "ws", "--", "echo there")
 	cmd.Env = append(cmd.Env, env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.TrimSpace(string(out)) != "there" {
@@ -93,7 +93,7 @@ func TestTLS_Helpers(t *testing.T) {
 	w.apply(spec("ws", ""))
 	w.startAgent("--tls-ca-file", ca.File)
 	w.awaitReport()
-	cmd := w.server.Command(t.Context(), "ssh", "--wait-timeout", "20s", "ws", "--", "env -u SSH_AUTH_SOCK $GIT_SSH_COMMAND -o ProxyCommand=false nobody@127.0.0.1; echo $WORKTALLY_AGENT_TLS_CA_FILE")
+	cmd := w.server.Command(t.Context(), "ssh", "--wait-timeout", "1m", "ws", "--", "env -u SSH_AUTH_SOCK $GIT_SSH_COMMAND -o ProxyCommand=false nobody@127.0.0.1; echo $WORKTALLY_AGENT_TLS_CA_FILE")
 	out, err := cmd.CombinedOutput()
 	// ssh fails as it was told to; the wrapper then shows the key that it got.
 	if err != nil || !strings.Contains(string(out), "ssh-ed25519 ") || !strings.Contains(string(out), ca.File) {

@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -142,7 +141,7 @@ func TestWorkspace_DeletedEndsAtOnce(t *testing.T) {
 		}
 	}
 	// The states are read again, which takes a moment; no other report may come.
-	w.awaitPage(2*time.Second, "no series of the workspace", func(p stack.Page) bool {
+	w.awaitPage(soon, "no series of the workspace", func(p stack.Page) bool {
 		for key := range p {
 			if strings.Contains(key, `workspace_name="ws"`) {
 				return false

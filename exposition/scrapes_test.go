@@ -102,12 +102,14 @@ func TestHandler_SlowReadersKeepNobodyOut(t *testing.T) {
 // second the oldest goes.
 func TestHandler_SlowReadersOfManyHosts(t *testing.T) {
 	s := newScrapeServer(t, HandlerOptions{MaxScrapes: 4})
+	began := time.Now()
 	for i := range 4 {
 		if status, _ := s.from(t, fmt.Sprintf("127.0.0.%d", 2+i)); status != "200" {
 			t.Fatal(status)
 		}
 	}
-	if err := s.scrape(t); err == nil || !strings.Contains(err.Error(), "503") {
+	// On a machine that stands still it is not at once.
+	if err := s.scrape(t); time.Since(began) < unhurried && (err == nil || !strings.Contains(err.Error(), "503")) {
 		t.Errorf("at once: %v, want 503", err)
 	}
 	end := time.Now().Add(20 * time.Second)
@@ -123,7 +125,7 @@ func TestHandler_SlowReadersOfManyHosts(t *testing.T) {
 
 // TestHandler_SlowReaderIsCutInTheEnd: with places left, time is the bound.
 func TestHandler_SlowReaderIsCutInTheEnd(t *testing.T) {
-	s := newScrapeServer(t, HandlerOptions{WriteTimeout: 300 * time.Millisecond})
+	s := newScrapeServer(t, HandlerOptions{WriteTimeout: 2 * time.Second})
 	_, nc := s.from(t, "127.0.0.2")
 	end := time.Now().Add(20 * time.Second)
 	for s.cut.Load() != 1 {

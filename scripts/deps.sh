@@ -48,7 +48,7 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 # shellcheck disable=SC2086
-if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages; } >"$log" 2>&1; then
+if ! { apt-get update -qq -o Acquire::Retries=3 && apt-get install -y -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 --no-install-recommends $packages; } >"$log" 2>&1; then
 	cat "$log" >&2
 	[ -z "$made" ] || rm -f "$policy"
 	exit 1

@@ -41,12 +41,12 @@ func TestNode_Datagrams(t *testing.T) {
 	if err := client.Upsert(agentID, awaitSelf(t, agent)); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := client.Reach(ctx, Primary(agentID)); err != nil {
 		t.Fatal(err)
 	}
-	ask := func(port uint16, text string) (string, error) {
+	try := func(port uint16, text string) (string, error) {
 		c, err := client.DialUDP(ctx, netip.AddrPortFrom(Primary(agentID), port))
 		if err != nil {
 			t.Fatal(err)
@@ -59,6 +59,15 @@ func TestNode_Datagrams(t *testing.T) {
 		buf := make([]byte, 1<<16)
 		n, err := c.Read(buf)
 		return string(buf[:n]), err
+	}
+	// A datagram may be lost, or late on a machine that stands still.
+	ask := func(port uint16, text string) (got string, err error) {
+		for range 5 {
+			if got, err = try(port, text); err == nil {
+				break
+			}
+		}
+		return got, err
 	}
 	person := func() bool { return agent.Peers()[0].Person() }
 	if got, err := ask(4, "one"); err != nil || got != "heard one" || person() {
@@ -73,7 +82,7 @@ func TestNode_Datagrams(t *testing.T) {
 			t.Errorf("%d bytes: %d came back, %v", size, len(got), err)
 		}
 	}
-	if got, err := ask(99, "three"); err == nil {
+	if got, err := try(99, "three"); err == nil {
 		t.Errorf("nobody answered %q", got)
 	}
 	agent.Remove(clientID)

@@ -15,16 +15,16 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 	"tailscale.com/tailcfg"
 
+	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/tailnet/relay"
 	"github.com/worktally/worktally/wire/tailnetpb"
 )
 
 func TestMain(m *testing.M) {
 	PrepareProcess()
-	goleak.VerifyTestMain(m)
+	testtool.Main(m)
 }
 
 type totals struct{ rx, tx, p2p atomic.Int64 }
@@ -134,7 +134,7 @@ func TestNode_TwoOverTheRelayAndDirect(t *testing.T) {
 	if err := client.Upsert(agentID, agentSelf); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	start = time.Now()
 	if err := client.Reach(ctx, Primary(agentID)); err != nil {

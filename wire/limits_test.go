@@ -18,7 +18,7 @@ func TestServe_MessageTooLarge(t *testing.T) {
 	var broken atomic.Int64
 	client, _, _, _ := startPair(t, wire.ServeOptions{OnBroken: func() { broken.Add(1) }})
 	agent := agentpb.NewDRPCAgentClient(client)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	send := func(size int) error {
 		_, err := agent.UpdateStartup(ctx, &agentpb.UpdateStartupRequest{Startup: &agentpb.Startup{Version: strings.Repeat("x", size)}})
@@ -32,8 +32,11 @@ func TestServe_MessageTooLarge(t *testing.T) {
 			t.Errorf("a message within the bound: %v", err)
 		}
 	}
-	if broken.Load() != 3 {
-		t.Errorf("%d calls counted as broken, want 3", broken.Load())
+	for broken.Load() != 3 { // each is counted when it has been closed
+		if ctx.Err() != nil {
+			t.Fatalf("%d calls counted as broken, want 3", broken.Load())
+		}
+		time.Sleep(time.Millisecond)
 	}
 	got, err := agent.UpdateLifecycle(ctx, &agentpb.UpdateLifecycleRequest{Lifecycle: &agentpb.Lifecycle{State: agentpb.Lifecycle_READY}})
 	if err != nil || got.GetState() != agentpb.Lifecycle_READY {
@@ -64,7 +67,7 @@ func TestServe_StreamsAreBounded(t *testing.T) {
 	slow := &slowAgent{goOn: make(chan struct{})}
 	client, _, _, _ := startPairOf(t, slow, wire.ServeOptions{MaxStreams: limit})
 	agent := agentpb.NewDRPCAgentClient(client)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var answered, refused atomic.Int64
 	var all sync.WaitGroup
@@ -77,7 +80,8 @@ func TestServe_StreamsAreBounded(t *testing.T) {
 			}
 		})
 	}
-	for slow.running.Load() < limit || refused.Load() == 0 {
+	// Who comes when others have ended is answered.
+	for slow.running.Load() < limit || refused.Load() < asked/2 {
 		if ctx.Err() != nil {
 			t.Fatalf("%d run, %d were refused", slow.running.Load(), refused.Load())
 		}

@@ -11,15 +11,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"storj.io/drpc/drpcmux"
 
+	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/internal/vectors"
 	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/agentpb"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testtool.Main(m) }
 
 // echoAgent serves two calls and leaves the others unimplemented.
 type echoAgent struct {
@@ -90,7 +90,7 @@ func startPairOf(t *testing.T, served agentpb.DRPCAgentServer, o wire.ServeOptio
 		cancel()
 		select {
 		case <-ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Error("Serve did not return")
 		}
 	})
@@ -191,7 +191,7 @@ func TestServe_PingsAndEndsWhenTheSessionIsRefused(t *testing.T) {
 		if !errors.Is(err, outdated) {
 			t.Errorf("Serve = %v", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the session goes on")
 	}
 	if beats.Load() != 3 {
@@ -207,7 +207,7 @@ func TestServe_EndsWhenThePeerCloses(t *testing.T) {
 		if !errors.Is(err, io.EOF) {
 			t.Errorf("Serve = %v", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("Serve goes on")
 	}
 }

@@ -44,7 +44,7 @@ func streamsWithoutACall(t *testing.T, first []byte) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- wire.Serve(t.Context(), far, mux, wire.ServeOptions{
-			MaxStreams: limit, CallTimeout: 100 * time.Millisecond, OnBroken: func() { broken.Add(1) },
+			MaxStreams: limit, CallTimeout: time.Second, OnBroken: func() { broken.Add(1) },
 		})
 	}()
 	session, err := yamux.Client(near, nil)
@@ -72,7 +72,7 @@ func streamsWithoutACall(t *testing.T, first []byte) {
 		t.Fatal(err)
 	}
 	call := drpcconn.New(s) // it ends with the session
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	got, err := agentpb.NewDRPCAgentClient(call).UpdateLifecycle(ctx, &agentpb.UpdateLifecycleRequest{Lifecycle: &agentpb.Lifecycle{State: agentpb.Lifecycle_READY}})
 	if err != nil || got.GetState() != agentpb.Lifecycle_READY {

@@ -26,7 +26,7 @@ func TestClient_MessageThatCannotBeWritten(t *testing.T) {
 		}
 		began := time.Now()
 		_, err = agentpb.NewDRPCAgentClient(c).UpdateStats(context.Background(), bad)
-		if took := time.Since(began); err == nil || took > 5*time.Second {
+		if took := time.Since(began); err == nil || took > 30*time.Second {
 			t.Fatalf("after %s: %v", took, err)
 		}
 		_ = c.Close()

@@ -56,9 +56,10 @@ func writeAddress(stateDir, address string) error {
 	if err != nil {
 		return err
 	}
-	for name, text := range map[string][]byte{addressFile: []byte(address + "\n"), fileSDFile: append(targets, '\n')} {
-		path := filepath.Join(stateDir, name)
-		if err := os.WriteFile(path+".tmp", text, 0o600); err != nil {
+	// The address comes last: who waits for it finds the other file.
+	for _, f := range [2][2]string{{fileSDFile, string(targets)}, {addressFile, address}} {
+		path := filepath.Join(stateDir, f[0])
+		if err := os.WriteFile(path+".tmp", []byte(f[1]+"\n"), 0o600); err != nil {
 			return err
 		}
 		if err := os.Rename(path+".tmp", path); err != nil {

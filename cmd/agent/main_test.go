@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/wire/wiretest"
 )
@@ -28,7 +26,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
-	goleak.VerifyTestMain(m)
+	testtool.Main(m)
 }
 
 // world is a process without the process.

@@ -25,8 +25,8 @@ func TestReaper_AsProcessOne(t *testing.T) {
 	// is looked for.
 	wiretest.AddScript(m, `sh -c '(sleep 0.1; echo orphan ended > `+dir+`/orphan) >/dev/null 2>&1 </dev/null &'
 while [ ! -s `+dir+`/orphan ]; do sleep 0.02; done
-i=0; while grep -l '^State:.*zombie' /proc/[0-9]*/status >/dev/null 2>&1 && [ $i -lt 200 ]; do i=$((i+1)); sleep 0.02; done
-grep -h '^State:.*zombie' /proc/[0-9]*/status > `+dir+`/zombies
+i=0; while z=$(grep -h '^State:.*zombie' /proc/[0-9]*/status 2>/dev/null); [ "$z" ] && [ $i -lt 500 ]; do i=$((i+1)); sleep 0.02; done
+printf %s "$z" > `+dir+`/zombies
 tr '\0' ' ' < /proc/1/cmdline > `+dir+`/one; ls /proc | grep -c '^[0-9]*$' > `+dir+`/count`,
 		func(s *agentpb.WorkspaceAgentScript) { s.RunOnStart = true })
 	s := wiretest.Start(t, wiretest.Options{Manifest: m})

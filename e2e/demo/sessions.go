@@ -147,7 +147,7 @@ func (d *demo) closeSessions() error {
 		errs = append(errs, in.Close())
 	}
 	for _, c := range d.sessions.ssh {
-		force := time.AfterFunc(20*time.Second, func() { _ = c.Process.Kill() })
+		force := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
 		if err := c.Wait(); err != nil {
 			errs = append(errs, fmt.Errorf("ssh: %w", err))
 		}

@@ -10,8 +10,13 @@ import (
 	"github.com/worktally/worktally/internal/faultnet"
 )
 
-// promise is how old a count must be at a crash of the agent to be kept.
-const promise = 5 * time.Second
+const (
+	// promise is how old a count must be at a crash of the agent to be kept.
+	promise = 5 * time.Second
+	// standstill is how long the machine or its disk may do nothing meanwhile: here
+	// many programs share them.
+	standstill = 2 * time.Second
+)
 
 // model is what one agent must have counted. Between crashes of the agent it is
 // exact. At a crash it keeps what the agent itself found on its disk afterwards,
@@ -145,7 +150,7 @@ func (m *model) observe() error {
 	defer m.mu.Unlock()
 	m.moments = append(m.moments, moment{at, sure})
 	// The newest that is old enough is needed, and none before.
-	for len(m.moments) > 1 && at.Sub(m.moments[1].at) > promise+time.Second {
+	for len(m.moments) > 1 && at.Sub(m.moments[1].at) > promise+standstill+time.Second {
 		m.moments = m.moments[1:]
 	}
 	return nil
@@ -157,7 +162,7 @@ func (m *model) promised(killed time.Time) counts {
 	defer m.mu.Unlock()
 	keep := m.moments[0].sure
 	for _, mo := range m.moments {
-		if killed.Sub(mo.at) >= promise {
+		if killed.Sub(mo.at) >= promise+standstill {
 			keep = mo.sure
 		}
 	}

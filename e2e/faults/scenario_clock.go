@@ -17,10 +17,13 @@ const clockBin = "faultclock"
 const (
 	// backLimit is how long a program that was started again may take to be on the
 	// page, and all its agents: they wait a while before they dial again.
-	backLimit = 15 * time.Second
+	backLimit = patience
 	// endLimit is how long a killed agent stays on the page: two intervals and 10 s,
-	// and a second for the look at it.
-	endLimit = 2*interval + 11*time.Second
+	// and some seconds in which the machine stands still.
+	endLimit = 2*interval + 20*time.Second
+	// gapLimit is how long something may be missing: two intervals, and as much again
+	// in which the machine stands still.
+	gapLimit = 4 * interval
 	// steadily is how long nothing may be missing after a clock was changed.
 	steadily = 3 * time.Second
 )
@@ -190,10 +193,11 @@ func (w *world) isShown(ctx context.Context, name string, limit time.Duration) e
 	return stack.Await(ctx, limit, func() error { return w.shown(ctx, name) })
 }
 
-// staysShown looks for a while. What is missing has two intervals to come back.
+// staysShown looks for a while. What is missing has two intervals to come back, or a
+// little more.
 func (w *world) staysShown(ctx context.Context, name string) error {
 	for range int(steadily / (100 * time.Millisecond)) {
-		if err := errors.Join(w.isShown(ctx, name, 2*interval), pause(ctx, 100*time.Millisecond)); err != nil {
+		if err := errors.Join(w.isShown(ctx, name, gapLimit), pause(ctx, 100*time.Millisecond)); err != nil {
 			return err
 		}
 	}

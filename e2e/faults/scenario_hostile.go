@@ -99,7 +99,7 @@ func (w *world) tell(ctx context.Context, token string, lie *agentpb.UpdateStats
 		return err
 	}
 	defer conn.Close()
-	limit, cancel := context.WithTimeout(ctx, 10*time.Second)
+	limit, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_, _ = agentpb.NewDRPCAgentClient(conn).UpdateStats(limit, lie)
 	w.r.Outages++

@@ -30,7 +30,7 @@ func agentKill(ctx context.Context, w *world) error {
 		return err
 	}
 	for range w.o.kills {
-		if err := pause(ctx, w.random(2*promise)); err != nil {
+		if err := pause(ctx, w.random(2*(promise+standstill))); err != nil {
 			return err
 		}
 		if err := ws.killAgent(ctx, w.random(time.Second)); err != nil {
@@ -48,7 +48,7 @@ func bothKill(ctx context.Context, w *world) error {
 		return err
 	}
 	for i := range w.o.kills {
-		if err := pause(ctx, w.random(2*promise)); err != nil {
+		if err := pause(ctx, w.random(2*(promise+standstill))); err != nil {
 			return err
 		}
 		w.server.Kill()

@@ -20,7 +20,7 @@ const (
 	// patience is how long anything may take that has no limit of its own.
 	patience = 60 * time.Second
 	// settleLimit is when what an agent kept must be on its page.
-	settleLimit = 5 * time.Second
+	settleLimit = 30 * time.Second
 	// people is how many use a workspace at once.
 	people = 3
 )

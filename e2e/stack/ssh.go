@@ -23,7 +23,7 @@ func (s *Stack) makeKey(ctx context.Context) error {
 func (s *Stack) sshOptions() []string {
 	return []string{
 		"-F", "/dev/null", "-i", s.keyFile(), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
-		"-o", "UserKnownHostsFile=" + s.Path("known_hosts"), "-o", "StrictHostKeyChecking=accept-new", "-o", "ConnectTimeout=20",
+		"-o", "UserKnownHostsFile=" + s.Path("known_hosts"), "-o", "StrictHostKeyChecking=accept-new", "-o", "ConnectTimeout=60",
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long a program may take to start, and to stop.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Stack is a directory with programs that run in it.
 type Stack struct {

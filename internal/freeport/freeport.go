@@ -17,12 +17,18 @@ const (
 	last  = 30_000
 )
 
-// Get returns a TCP port of loopback that nobody listened on a moment ago. Two
-// callers hardly ever get the same.
+// Get returns a TCP port of loopback that nobody listened on a moment ago. No two
+// callers get the same, as long as the processes live in which they called: whoever has
+// a port may not listen on it yet, or not at the moment, because it starts a program
+// again.
 func Get() (int, error) {
 	var errs []error
 	for range 20 {
 		port := first + rand.IntN(last-first)
+		if err := reserve(port); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 		if err == nil {
 			return port, l.Close()

@@ -2,6 +2,7 @@ package freeport
 
 import (
 	"net"
+	"runtime"
 	"strconv"
 	"testing"
 )
@@ -18,5 +19,24 @@ func TestGet(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
+	}
+}
+
+// TestGet_NoneTwice: a port that was returned is not returned again, although nobody
+// listens on it.
+func TestGet_NoneTwice(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("it is left to chance")
+	}
+	seen := make(map[int]bool)
+	for range 500 { // by chance alone, six would be the same
+		port, err := Get()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[port] {
+			t.Fatalf("port %d again", port)
+		}
+		seen[port] = true
 	}
 }

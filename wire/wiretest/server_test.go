@@ -12,15 +12,15 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
+	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/internal/vectors"
 	"github.com/worktally/worktally/wire"
 	"github.com/worktally/worktally/wire/agentpb"
 	"github.com/worktally/worktally/wire/wiretest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testtool.Main(m) }
 
 // TestServer_RefusesLikeTheRecordedServer compares status and message of the
 // refusals with the recorded ones.
