@@ -20,7 +20,6 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/worktally/worktally/internal/testtool"
@@ -30,7 +29,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testtool.MindHangUps()
-	goleak.VerifyTestMain(m)
+	testtool.Main(m)
 }
 
 // patience bounds every wait for something that is due at once.

@@ -15,12 +15,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
+	"github.com/worktally/worktally/internal/testtool"
 	"github.com/worktally/worktally/internal/vectors"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testtool.Main(m) }
 
 func newAPI(t *testing.T, home string, hidden ...uint16) *httptest.Server {
 	t.Helper()

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 
 	"github.com/worktally/worktally/agent/agentexec"
 	"github.com/worktally/worktally/agent/stats"
@@ -26,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testtool.MindHangUps()
-	goleak.VerifyTestMain(m)
+	testtool.Main(m)
 }
 
 const patience = time.Minute

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 
 	"github.com/worktally/worktally/agent/agentexec"
 	"github.com/worktally/worktally/agent/stats"
@@ -21,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testtool.MindHangUps()
-	goleak.VerifyTestMain(m)
+	testtool.Main(m)
 }
 
 type line struct {

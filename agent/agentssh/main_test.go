@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/worktally/worktally/agent/agentexec"
@@ -29,7 +28,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testtool.MindHangUps()
-	goleak.VerifyTestMain(m)
+	testtool.Main(m)
 }
 
 // deadline is how long anything in these tests may take.

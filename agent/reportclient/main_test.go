@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"storj.io/drpc"
 
 	"github.com/worktally/worktally/agent/stats"
@@ -17,7 +16,7 @@ import (
 	"github.com/worktally/worktally/wire/wiretest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testtool.Main(m) }
 
 // logBuffer is a log that tests read.
 type logBuffer struct{ testtool.Buffer }

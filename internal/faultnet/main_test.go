@@ -3,7 +3,7 @@ package faultnet
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/worktally/worktally/internal/testtool"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testtool.Main(m) }

@@ -5,10 +5,10 @@ import (
 	"net"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/worktally/worktally/internal/testtool"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testtool.Main(m) }
 
 // pair returns the two ends of a TCP connection.
 func pair(t *testing.T) (a, b net.Conn) {

@@ -11,11 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/worktally/worktally/internal/testtool"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testtool.Main(m) }
 
 func start(t *testing.T, o Options) (url string, stop func() error) {
 	t.Helper()
