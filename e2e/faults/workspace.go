@@ -114,11 +114,33 @@ func (ws *workspace) stopAgent(ctx context.Context, meanwhile func() error) erro
 	interrupted := counts{}
 	interrupted[scriptsFailed] = 1
 	return ws.restart(ctx, interrupted, func() (counts, error) {
-		if err := ws.agent.Stop(patience); err != nil {
+		if err := errors.Join(ws.held(ctx), ws.agent.Stop(patience)); err != nil {
 			return counts{}, err
 		}
 		sure, _, err := ws.model.now()
 		return sure, errors.Join(err, meanwhile())
+	})
+}
+
+// held waits for the script that was past the hold when it came: were it interrupted
+// between its note and its end, it would have failed in spite of the note.
+func (ws *workspace) held(ctx context.Context) error {
+	return stack.Await(ctx, settleLimit, func() error {
+		before, _, err := ws.model.now()
+		if err := errors.Join(err, pause(ctx, time.Second)); err != nil {
+			return err
+		}
+		page, err := ws.agent.Metrics(ctx)
+		if err != nil {
+			return err
+		}
+		now, _, err := ws.model.now()
+		got := counts{scriptsOK: now[scriptsOK] - before[scriptsOK], scriptsFailed: now[scriptsFailed] - before[scriptsFailed]}
+		err = errors.Join(err, differ("scripts that have only now ended", counts{}, got))
+		counted := ofAgent(page)
+		got = now
+		got[scriptsOK], got[scriptsFailed] = counted[scriptsOK], counted[scriptsFailed]
+		return errors.Join(err, differ("before the stop", now, got))
 	})
 }
 
