@@ -42,6 +42,11 @@ func (c counts) excess(d counts) (sum float64) {
 	return sum
 }
 
+// scripts are only those of scripts.
+func (c counts) scripts() counts {
+	return counts{scriptsOK: c[scriptsOK], scriptsFailed: c[scriptsFailed]}
+}
+
 // differ names the kinds in which got is not what it should be.
 func differ(where string, want, got counts) error {
 	var list []string

@@ -135,12 +135,9 @@ func (ws *workspace) held(ctx context.Context) error {
 			return err
 		}
 		now, _, err := ws.model.now()
-		got := counts{scriptsOK: now[scriptsOK] - before[scriptsOK], scriptsFailed: now[scriptsFailed] - before[scriptsFailed]}
-		err = errors.Join(err, differ("scripts that have only now ended", counts{}, got))
-		counted := ofAgent(page)
-		got = now
-		got[scriptsOK], got[scriptsFailed] = counted[scriptsOK], counted[scriptsFailed]
-		return errors.Join(err, differ("before the stop", now, got))
+		return errors.Join(err,
+			differ("scripts a second later", before.scripts(), now.scripts()),
+			differ("scripts before the stop", now.scripts(), ofAgent(page).scripts()))
 	})
 }
 

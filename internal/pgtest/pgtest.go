@@ -58,11 +58,7 @@ type Cluster struct {
 func (c *Cluster) Main(m *testing.M) {
 	code := m.Run()
 	c.Stop()
-	if err := testtool.Leaks(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(testtool.Leaks(code))
 }
 
 // OnBoth runs a test on an empty database of each kind that a server can have.

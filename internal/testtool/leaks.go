@@ -14,21 +14,20 @@ import (
 const leakPatience = 20 * time.Second
 
 // Main runs the tests of a package, which may leave no goroutines.
-func Main(m *testing.M) {
-	code := m.Run()
-	if err := Leaks(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func Main(m *testing.M) { os.Exit(Leaks(m.Run())) }
 
-// Leaks returns an error about goroutines that do not end.
-func Leaks() error {
+// Leaks returns the exit code of tests that ended with code. If they passed and there
+// are goroutines that do not end, it says so and returns 1.
+func Leaks(code int) int {
 	for deadline := time.Now().Add(leakPatience); ; {
 		err := goleak.Find()
-		if err == nil || time.Now().After(deadline) {
-			return err
+		if err != nil && time.Now().Before(deadline) {
+			continue
 		}
+		if err != nil && code == 0 {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return code
 	}
 }
